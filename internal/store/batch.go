@@ -1,0 +1,293 @@
+package store
+
+import (
+	"unsafe"
+
+	"github.com/quipudb/quipu"
+)
+
+// Batch is what is committed at once: records in order, in groups where
+// operations belong together. A batch owns all bytes its records point at.
+//
+// The pool forms it with Add and seals it by handing it to a store; the store
+// fills Results; the pool reads single results back with Result. A batch is
+// reused after Reset. It is not safe for concurrent use.
+type Batch struct {
+	Records []Record
+	// Groups are sorted by First and do not overlap. They count records.
+	Groups []Group
+	// Results has one entry a record once the store is done.
+	Results []RecordResult
+	// Code is CodeOK, or says why the whole batch was refused or is unknown;
+	// then Results mean nothing.
+	Code quipu.Code
+	// Ops is the number of operations, folded ones counted singly.
+	Ops int
+	// Bytes is an upper estimate of the encoded size.
+	Bytes int
+
+	arena   []byte
+	fold    foldTable
+	options []quipu.Options // chunk from which Options are copied
+	strings map[string]string
+	tenant  string // the last tenant interned
+}
+
+// Record is one operation, or several plain adds on one counter folded into
+// one. The operations of a folded record are its first Run (Op.Value, Times)
+// and then More, in order. Every operation in the log takes a number; those of
+// a folded record take as many as they are.
+type Record struct {
+	Op   quipu.Op
+	Hash uint64 // Hash(Op.Tenant, Op.Name)
+	// Times is how often Op.Value is added, at least 1; always 1 for a record
+	// that is not a plain add.
+	Times uint32
+	// Ops is Times and the Times of More together.
+	Ops  uint32
+	More []Run
+	// sum is the sum of all deltas, wrapping.
+	sum int64
+}
+
+// Run is a delta that is added Times times, at least once.
+type Run struct {
+	Delta int64
+	Times uint32
+}
+
+// Group is a stretch of records that are applied with nothing between them.
+type Group struct {
+	First, Count int
+	// AllOrNothing: if one operation of the group is refused, none is applied;
+	// the others answer CodeAborted. Their request ids are replays all or
+	// none. Without it a refused operation leaves the others alone.
+	AllOrNothing bool
+	// Watches are checked before the group; if one fails, all its operations
+	// answer CodePrecondition and nothing is applied.
+	Watches []Watch
+}
+
+// Watch is a precondition on a name that the group itself may not touch.
+type Watch struct {
+	Tenant, Name string
+	If           quipu.Precondition
+}
+
+// RecordResult is what came of a record. For a folded record Old is the value
+// before it, Value the one after it, Revision the number of its first
+// operation, and Code is CodeOK, or why all its operations were refused.
+type RecordResult struct {
+	quipu.Result
+	// Refused lists, ascending, the positions (from 0) of a folded record's
+	// operations that were refused for overflow, each as if the operations had
+	// been applied one by one.
+	Refused []uint32
+	// Before is the number of the operation that last changed the name before
+	// the record; it is filled where Refused is not empty.
+	Before uint64
+}
+
+// Place tells where in a batch an operation went, so that its own result can
+// be rebuilt from its record's.
+type Place struct {
+	record   uint32
+	position uint32
+	// through is the sum of the record's deltas up to and with this one.
+	through int64
+}
+
+// Record returns the index of the operation's record.
+func (p Place) Record() int { return int(p.record) }
+
+// Reset empties the batch for reuse.
+func (b *Batch) Reset() {
+	clear(b.Records) // lets go of options and runs
+	b.Records = b.Records[:0]
+	b.Groups = b.Groups[:0]
+	b.Results = b.Results[:0]
+	b.Code = quipu.CodeOK
+	b.Ops, b.Bytes = 0, 0
+	// The arena may be referred to by whoever kept a string of a result:
+	// nobody may. It is reused unless it has grown beyond what is usual.
+	if cap(b.arena) > maxKeptArena {
+		b.arena = nil
+	}
+	b.arena = b.arena[:0]
+	b.options = nil
+	b.tenant = ""
+	b.strings = nil
+	b.fold.reset()
+}
+
+const maxKeptArena = 4 << 20
+
+// recordOverhead bounds what the encoding of a record takes beside its texts.
+const recordOverhead = 32
+
+// Add appends one operation, folding a plain add into the record before it on
+// the same counter where no answer changes by it, and returns its place. The
+// operation is copied, with all bytes it points at. hash is Hash(op.Tenant,
+// op.Name). Operations of a group are added with fold false.
+func (b *Batch) Add(op *quipu.Op, hash uint64, fold bool) Place {
+	b.Ops++
+	plain := op.Plain()
+	if plain && fold {
+		if at, ok := b.fold.find(b, hash, op); ok {
+			return b.foldInto(at, op.Value)
+		}
+	}
+	at := uint32(len(b.Records))
+	b.Records = append(b.Records, Record{Hash: hash, Times: 1, Ops: 1})
+	r := &b.Records[at]
+	r.Op.Kind, r.Op.Value, r.sum = op.Kind, op.Value, op.Value
+	r.Op.Tenant = b.internTenant(op.Tenant)
+	r.Op.Name = b.copy(op.Name)
+	if op.Item != "" {
+		r.Op.Item = b.copy(op.Item)
+	}
+	b.Bytes += recordOverhead + len(op.Tenant) + len(op.Name) + len(op.Item)
+	if op.Options != nil {
+		r.Op.Options = b.copyOptions(op.Options)
+	}
+	switch {
+	case plain && fold:
+		b.fold.put(b, hash, at)
+	case op.Kind >= quipu.KindDropTenant:
+		b.fold.reset() // changes names it does not name
+	default:
+		b.fold.remove(b, hash, op)
+	}
+	return Place{record: at, through: op.Value}
+}
+
+func (b *Batch) foldInto(at uint32, delta int64) Place {
+	r := &b.Records[at]
+	p := Place{record: at, position: r.Ops}
+	r.Ops++
+	r.sum += delta
+	p.through = r.sum
+	switch n := len(r.More); {
+	case n == 0 && r.Op.Value == delta:
+		r.Times++
+	case n > 0 && r.More[n-1].Delta == delta:
+		r.More[n-1].Times++
+	default:
+		r.More = append(r.More, Run{Delta: delta, Times: 1})
+		b.Bytes += 16
+	}
+	return p
+}
+
+// Result returns the result of the operation at p, whose delta or value is
+// given; it may be called once the store is done. It costs a walk over the
+// refused positions where the record has any.
+func (b *Batch) Result(p Place, value int64) quipu.Result {
+	if b.Code != quipu.CodeOK {
+		return quipu.Result{Code: b.Code}
+	}
+	r := &b.Records[p.record]
+	rr := &b.Results[p.record]
+	if r.Ops == 1 || rr.Code != quipu.CodeOK {
+		return rr.Result
+	}
+	res := rr.Result
+	res.Revision += uint64(p.position)
+	if len(rr.Refused) == 0 {
+		res.Value = rr.Old + p.through
+		res.Old = res.Value - value
+		res.Delta = value
+		res.Existed = rr.Existed || p.position > 0
+		return res
+	}
+	return b.walk(p, value)
+}
+
+// walk rebuilds the result of one operation of a folded record some of whose
+// operations were refused. An add to an absent counter can't overflow, so that
+// after position 0 the counter exists.
+func (b *Batch) walk(p Place, value int64) quipu.Result {
+	r, rr := &b.Records[p.record], &b.Results[p.record]
+	res := rr.Result
+	var (
+		refused  = rr.Refused
+		running  = rr.Old
+		position uint32
+		// number is that of the last operation applied up to p, or the one
+		// that last changed the counter before the record.
+		number = rr.Before
+	)
+	each := func(delta int64, times uint32) {
+		for range times {
+			if position > p.position {
+				return
+			}
+			mine := position == p.position
+			if mine {
+				res.Old, res.Existed = running, rr.Existed || position > 0
+			}
+			if len(refused) > 0 && refused[0] == position {
+				refused = refused[1:]
+				if mine {
+					res.Code, res.Delta = quipu.CodeOverflow, 0
+				}
+			} else {
+				if mine {
+					res.Delta = value
+				}
+				running += delta
+				number = rr.Revision + uint64(position)
+			}
+			position++
+		}
+	}
+	each(r.Op.Value, r.Times)
+	for _, run := range r.More {
+		each(run.Delta, run.Times)
+	}
+	res.Value, res.Revision = running, number
+	return res
+}
+
+func (b *Batch) copy(s string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	if cap(b.arena)-len(b.arena) < len(s) {
+		// A new chunk: strings handed out keep the old one alive.
+		n := max(2*cap(b.arena), 64<<10, len(s))
+		b.arena = make([]byte, 0, n)
+	}
+	at := len(b.arena)
+	b.arena = append(b.arena, s...)
+	return unsafe.String(&b.arena[at], len(s))
+}
+
+// internTenant copies a tenant's name once a batch: most batches hold one.
+func (b *Batch) internTenant(s string) string {
+	if s == b.tenant {
+		return b.tenant
+	}
+	if t, ok := b.strings[s]; ok {
+		b.tenant = t
+		return t
+	}
+	t := b.copy(s)
+	if b.strings == nil {
+		b.strings = make(map[string]string)
+	}
+	b.strings[t] = t
+	b.tenant = t
+	return t
+}
+
+func (b *Batch) copyOptions(o *quipu.Options) *quipu.Options {
+	if len(b.options) == cap(b.options) {
+		b.options = make([]quipu.Options, 0, min(max(8, 2*cap(b.options)), 1024))
+	}
+	b.options = append(b.options, *o)
+	c := &b.options[len(b.options)-1]
+	c.ID.Key = b.copy(o.ID.Key)
+	b.Bytes += recordOverhead + len(o.ID.Key)
+	return c
+}
