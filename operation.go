@@ -92,12 +92,11 @@ type Options struct {
 	// Lower and Upper bound the value after KindAdd, where the flags are set.
 	Lower, Upper       int64
 	HasLower, HasUpper bool
-	// Saturate clamps the value to a bound; without it an add that would pass
-	// a bound is refused (CodeOutOfBounds) and leaves value and expiry
-	// untouched. A value outside the bounds already: an add towards the range
-	// is judged by where it ends, saturating moves it to the nearer bound.
-	// With Saturate an overflow of 64 bits is clamped too, to the bound or, if
-	// there is none on that side, to the end of the range of int64.
+	// An add is judged by where it ends. One that would end outside the bounds
+	// is refused (CodeOutOfBounds) and leaves value and expiry untouched; with
+	// Saturate it ends at the bound it would pass. One that would leave the
+	// range of int64 passes the bound on that side; where there is none it is
+	// refused (CodeOverflow), or, with Saturate, ends at the end of the range.
 	Saturate bool
 
 	// Expiry says what becomes of the name's expiry; see Expiry. When the
@@ -107,8 +106,9 @@ type Options struct {
 	// If is checked before the operation, after the request id.
 	If Precondition
 
-	// RequireKind refuses (CodeWrongKind) KindDelete, KindExpire, KindStat
-	// on a name that is not of this kind. KindNone requires nothing.
+	// RequireKind refuses (CodeWrongKind) KindStat, KindSet, KindDelete and
+	// KindExpire on a name that exists and is not of this kind. KindNone
+	// requires nothing.
 	RequireKind NameKind
 	// Replace lets KindSet take the place of a set (Redis SET); without it a
 	// set is refused.
@@ -271,7 +271,7 @@ func (o *Options) validate(k Kind) error {
 	}
 	if o.Expiry.Mode != ExpiryKeep {
 		switch k {
-		case KindAdd, KindSet, KindReset, KindExpire, KindAddItem:
+		case KindAdd, KindSet, KindReset, KindExpire:
 		default:
 			return Invalid("expiry", "is not taken by %s", k)
 		}
