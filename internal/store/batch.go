@@ -122,8 +122,12 @@ func (b *Batch) Reset() {
 
 const maxKeptArena = 4 << 20
 
-// recordOverhead bounds what the encoding of a record takes beside its texts.
-const recordOverhead = 32
+// recordOverhead bounds what the encoding of a record takes beside its texts
+// and options; optionsOverhead what options take beside the request key.
+const (
+	recordOverhead  = 48
+	optionsOverhead = 64
+)
 
 // Add appends one operation, folding a plain add into the record before it on
 // the same counter where no answer changes by it, and returns its place. The
@@ -146,7 +150,7 @@ func (b *Batch) Add(op *quipu.Op, hash uint64, fold bool) Place {
 	if op.Item != "" {
 		r.Op.Item = b.copy(op.Item)
 	}
-	b.Bytes += recordOverhead + len(op.Tenant) + len(op.Name) + len(op.Item)
+	b.Bytes += EncodedBound(op)
 	if op.Options != nil {
 		r.Op.Options = b.copyOptions(op.Options)
 	}
@@ -288,6 +292,40 @@ func (b *Batch) copyOptions(o *quipu.Options) *quipu.Options {
 	b.options = append(b.options, *o)
 	c := &b.options[len(b.options)-1]
 	c.ID.Key = b.copy(o.ID.Key)
-	b.Bytes += recordOverhead + len(o.ID.Key)
 	return c
+}
+
+// AddGroup makes the last g.Count records, which begin at g.First, a group. It
+// copies the watches.
+func (b *Batch) AddGroup(g Group) {
+	b.Bytes += GroupBound(&g)
+	if len(g.Watches) > 0 {
+		watches := make([]Watch, len(g.Watches))
+		for i, w := range g.Watches {
+			w.Tenant, w.Name = b.internTenant(w.Tenant), b.copy(w.Name)
+			watches[i] = w
+		}
+		g.Watches = watches
+	}
+	b.Groups = append(b.Groups, g)
+}
+
+// EncodedBound bounds from above what an operation adds to an encoded entry,
+// in bytes, alone in its record.
+func EncodedBound(op *quipu.Op) int {
+	n := recordOverhead + len(op.Tenant) + len(op.Name) + len(op.Item)
+	if op.Options != nil {
+		n += optionsOverhead + len(op.Options.ID.Key)
+	}
+	return n
+}
+
+// GroupBound bounds from above what a group adds to an encoded entry beside
+// its records, in bytes.
+func GroupBound(g *Group) int {
+	n := recordOverhead
+	for i := range g.Watches {
+		n += recordOverhead + len(g.Watches[i].Tenant) + len(g.Watches[i].Name)
+	}
+	return n
 }
