@@ -136,6 +136,7 @@ func New(cfg Config) (*Pool, error) {
 		committer: make(chan struct{}, 1),
 		stop:      make(chan struct{}),
 	}
+	p.stats.setCoarse(cfg.Now())
 	p.idle = sync.NewCond(&p.mu)
 	p.readers = sync.NewCond(&p.mu)
 	p.wg.Go(p.commit)
@@ -370,7 +371,6 @@ const expirePeriod = 20 * time.Millisecond
 func (p *Pool) expire() {
 	ticker := time.NewTicker(expirePeriod)
 	defer ticker.Stop()
-	p.stats.setCoarse(p.cfg.Now())
 	for {
 		select {
 		case <-ticker.C:
@@ -463,8 +463,11 @@ type rider struct {
 	s     *Submission
 	first int // its first place
 	until time.Time
-	ended *atomic.Bool
+	ended uint32 // changed atomically
 }
+
+// end claims the rider's end for the caller of end, once.
+func (r *rider) end() bool { return atomic.CompareAndSwapUint32(&r.ended, 0, 1) }
 
 func (f *flight) reset() {
 	f.batch.Reset()
@@ -475,7 +478,7 @@ func (f *flight) reset() {
 
 // add copies a submission's operations into the batch.
 func (f *flight) add(s *Submission) {
-	f.riders = append(f.riders, rider{s: s, first: len(f.places), until: s.until, ended: new(atomic.Bool)})
+	f.riders = append(f.riders, rider{s: s, first: len(f.places), until: s.until})
 	at := 0
 	for i := range s.Groups {
 		g := s.Groups[i]
@@ -500,7 +503,7 @@ func (f *flight) addOps(s *Submission, from, to int, fold bool) {
 func (f *flight) abandon(now time.Time, lost []*Submission) []*Submission {
 	for i := range f.riders {
 		r := &f.riders[i]
-		if r.until.Before(now) && r.ended.CompareAndSwap(false, true) {
+		if r.until.Before(now) && r.end() {
 			lost = append(lost, r.s)
 		}
 	}
@@ -517,17 +520,24 @@ func (f *flight) land(b *store.Batch) {
 	if p.cfg.Observe != nil {
 		p.cfg.Observe(b.Ops, len(b.Records), b.Bytes, p.cfg.Now().Sub(f.started))
 	}
+	replayed := uint64(0)
 	for i := range f.riders {
 		r := &f.riders[i]
-		if !r.ended.CompareAndSwap(false, true) {
+		if !r.end() {
 			continue
 		}
 		s := r.s
 		s.grow()
 		for j := range s.Ops {
 			s.Results[j] = b.Result(f.places[r.first+j], s.Ops[j].Value)
+			if s.Results[j].Replayed {
+				replayed++
+			}
 		}
 		s.Done(s)
+	}
+	if replayed > 0 {
+		p.stats.replayed.Add(replayed)
 	}
 	p.mu.Lock()
 	for i, g := range p.flying {

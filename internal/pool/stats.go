@@ -33,12 +33,7 @@ type counters struct {
 func (c *counters) setCoarse(t time.Time) { c.now.Store(&t) }
 
 // coarse is the clock as the expirer last saw it.
-func (c *counters) coarse() time.Time {
-	if t := c.now.Load(); t != nil {
-		return *t
-	}
-	return time.Now()
-}
+func (c *counters) coarse() time.Time { return *c.now.Load() }
 
 func (c *counters) refused(code quipu.Code, ops int) {
 	switch code {
@@ -59,19 +54,8 @@ func (c *counters) landed(b *store.Batch) {
 		c.records.Add(uint64(len(b.Records)))
 	case quipu.CodeUnknown:
 		c.unknown.Add(uint64(b.Ops))
-		return
 	default:
 		c.refusedOps.Add(uint64(b.Ops))
-		return
-	}
-	replayed := uint64(0)
-	for i := range b.Results {
-		if b.Results[i].Replayed {
-			replayed++
-		}
-	}
-	if replayed > 0 {
-		c.replayed.Add(replayed)
 	}
 }
 

@@ -29,8 +29,7 @@ type Batch struct {
 	arena   []byte
 	fold    foldTable
 	options []quipu.Options // chunk from which Options are copied
-	strings map[string]string
-	tenant  string // the last tenant interned
+	tenants []string        // interned
 }
 
 // Record is one operation, or several plain adds on one counter folded into
@@ -115,8 +114,7 @@ func (b *Batch) Reset() {
 	}
 	b.arena = b.arena[:0]
 	b.options = nil
-	b.tenant = ""
-	b.strings = nil
+	b.tenants = b.tenants[:0]
 	b.fold.reset()
 }
 
@@ -267,23 +265,21 @@ func (b *Batch) copy(s string) string {
 	return unsafe.String(&b.arena[at], len(s))
 }
 
-// internTenant copies a tenant's name once a batch: most batches hold one.
+// internTenant copies a tenant's name once for operations that follow each
+// other: most batches hold few tenants.
 func (b *Batch) internTenant(s string) string {
-	if s == b.tenant {
-		return b.tenant
-	}
-	if t, ok := b.strings[s]; ok {
-		b.tenant = t
-		return t
+	for i := len(b.tenants) - 1; i >= max(0, len(b.tenants)-internedTenants); i-- {
+		if b.tenants[i] == s {
+			return b.tenants[i]
+		}
 	}
 	t := b.copy(s)
-	if b.strings == nil {
-		b.strings = make(map[string]string)
-	}
-	b.strings[t] = t
-	b.tenant = t
+	b.tenants = append(b.tenants, t)
 	return t
 }
+
+// internedTenants is how many of the last tenants are looked at.
+const internedTenants = 4
 
 func (b *Batch) copyOptions(o *quipu.Options) *quipu.Options {
 	if len(b.options) == cap(b.options) {
