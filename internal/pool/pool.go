@@ -63,9 +63,9 @@ type Config struct {
 // writes are committed with the very writes they count. Its methods are called
 // by one goroutine at a time for one batch, Append before Done.
 type Meter interface {
-	// Append may add records to the batch, for operations that callers gave
-	// the number of.
-	Append(b *store.Batch, ops int)
+	// Append may add records to the batch, which holds so many requests and
+	// operations of callers.
+	Append(b *store.Batch, requests, ops int)
 	// Done tells that the batch of the oldest Append not yet done has ended;
 	// b.Code says how.
 	Done(b *store.Batch)
@@ -303,7 +303,7 @@ func (p *Pool) form(f *flight) {
 		p.readers.Broadcast()
 	}
 	if len(f.riders) > 0 && p.cfg.Meter != nil {
-		p.cfg.Meter.Append(&f.batch, f.batch.Ops)
+		p.cfg.Meter.Append(&f.batch, f.requests, f.batch.Ops-f.internal)
 	}
 }
 
@@ -452,6 +452,8 @@ type flight struct {
 	boarding []*Submission
 	riders   []rider
 	places   []store.Place
+	requests int // of clients
+	internal int // operations of submissions without requests
 	started  time.Time
 	done     func(*store.Batch) // land, bound once
 }
@@ -474,11 +476,20 @@ func (f *flight) reset() {
 	clear(f.boarding)
 	clear(f.riders)
 	f.boarding, f.riders, f.places = f.boarding[:0], f.riders[:0], f.places[:0]
+	f.requests, f.internal = 0, 0
 }
 
 // add copies a submission's operations into the batch.
 func (f *flight) add(s *Submission) {
 	f.riders = append(f.riders, rider{s: s, first: len(f.places), until: s.until})
+	switch {
+	case s.Requests > 0:
+		f.requests += s.Requests
+	case s.Requests == 0:
+		f.requests++
+	default:
+		f.internal += len(s.Ops)
+	}
 	at := 0
 	for i := range s.Groups {
 		g := s.Groups[i]

@@ -358,7 +358,7 @@ func TestGroupsAreNotFolded(t *testing.T) {
 // meter counts what it was told.
 type meter struct{ appended, done int }
 
-func (m *meter) Append(b *store.Batch, ops int) {
+func (m *meter) Append(b *store.Batch, _, ops int) {
 	m.appended += ops
 	op := quipu.Op{Kind: quipu.KindAdd, Tenant: quipu.NodeTenant, Name: "n/ops", Value: int64(ops)}
 	b.Add(&op, store.Hash(op.Tenant, op.Name), true)

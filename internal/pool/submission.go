@@ -20,6 +20,9 @@ type Submission struct {
 	Ops []quipu.Op
 	// Groups count Ops; they are sorted by First and do not overlap.
 	Groups []store.Group
+	// Requests is how many requests of clients the submission holds, for the
+	// node's own figures; 0 counts as one, and a negative number as none.
+	Requests int
 	// Deadline ends the caller's wait; the zero time is the pool's own deadline
 	// from the call of Submit.
 	Deadline time.Time
