@@ -163,6 +163,20 @@ func (b *Batch) Add(op *quipu.Op, hash uint64, fold bool) Place {
 	return Place{record: at, through: op.Value}
 }
 
+// AddRecord appends a record as it stands in the log; runs are the further
+// runs of a folded one. The operation is copied.
+func (b *Batch) AddRecord(op *quipu.Op, hash uint64, times uint32, runs []Run) {
+	b.Add(op, hash, false)
+	r := &b.Records[len(b.Records)-1]
+	r.Times, r.Ops, r.More = times, times, runs
+	r.sum = op.Value * int64(times)
+	for _, run := range runs {
+		r.Ops += run.Times
+		r.sum += run.Delta * int64(run.Times)
+	}
+	b.Ops += int(r.Ops) - 1
+}
+
 func (b *Batch) foldInto(at uint32, delta int64) Place {
 	r := &b.Records[at]
 	p := Place{record: at, position: r.Ops}
