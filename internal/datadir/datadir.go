@@ -114,7 +114,7 @@ func Open(path string, opts Options) (*Dir, error) {
 		opts.FS = vfs.Default
 	}
 	d := &Dir{fs: opts.FS, path: path}
-	if err := d.fs.MkdirAll(path, 0o755); err != nil {
+	if err := makeDurably(d.fs, path); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
 	lock, err := lockFolder(d.fs, d.fs.PathJoin(path, lockFile), real)
@@ -127,6 +127,24 @@ func Open(path string, opts Options) (*Dir, error) {
 		return nil, fmt.Errorf("data folder %s: %w", path, err)
 	}
 	return d, nil
+}
+
+// makeDurably makes a folder and those above it, each entered durably in the
+// one above.
+func makeDurably(fsys vfs.FS, path string) error {
+	if _, err := fsys.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := fsys.PathDir(path)
+	if above != path {
+		if err := makeDurably(fsys, above); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	return syncFolder(fsys, above)
 }
 
 func (d *Dir) load(name string) error {
@@ -234,8 +252,10 @@ func (d *Dir) write() error {
 	return nil
 }
 
-func (d *Dir) syncFolder() error {
-	f, err := d.fs.OpenDir(d.path)
+func (d *Dir) syncFolder() error { return syncFolder(d.fs, d.path) }
+
+func syncFolder(fsys vfs.FS, path string) error {
+	f, err := fsys.OpenDir(path)
 	if err != nil {
 		return err
 	}

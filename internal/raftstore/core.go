@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"unsafe"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -72,7 +71,7 @@ func (c *core) campaign() error { return c.node.Campaign() }
 // leader reports whether the member leads.
 func (c *core) leader() bool { return c.node.BasicStatus().RaftState == raft.StateLeader }
 
-// propose puts an entry into the log; data is the core's until it was applied.
+// propose puts an entry into the log; raft copies data.
 func (c *core) propose(data []byte) error { return c.node.Propose(data) }
 
 // next returns what is to be done now, if anything.
@@ -203,12 +202,6 @@ func (l *raftLog) FirstIndex() (uint64, error) { return l.log.FirstIndex(), nil 
 // Snapshot is asked for only for a follower that lags; a single voter has none.
 func (l *raftLog) Snapshot() (*raftpb.Snapshot, error) {
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
-}
-
-// sameBytes reports whether two slices are the same memory: how a committed
-// entry is known to be the one that was proposed here.
-func sameBytes(a, b []byte) bool {
-	return len(a) > 0 && len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
 }
 
 // raftLogger sends raft's own lines to our log. A panic of raft is a broken

@@ -72,6 +72,7 @@ type Store struct {
 	finished  []*job
 	taken     []*job
 	number    uint64 // of the last batch
+	index     uint64 // of the last entry proposed
 	decoded   []*ledger.Entry
 	unmarked  atomic.Bool  // something was written since the durable end was stated
 	lastWrite atomic.Int64 // when, nanoseconds since start
@@ -162,6 +163,7 @@ func (s *Store) open() (err error) {
 	if err := s.recover(); err != nil {
 		return err
 	}
+	s.index = s.log.LastIndex()
 	s.clock = newClock(s.cfg.Now, s.ledger.LogTime())
 	if err := s.dir.MarkReady(); err != nil {
 		return err
@@ -359,6 +361,8 @@ func (s *Store) commit(jobs []*job) {
 			s.fail(fmt.Errorf("propose batch %d: %w", j.entry.Number, err))
 			return
 		}
+		s.index++ // the only voter leads: nobody else adds to the log
+		j.index = s.index
 		s.proposed = append(s.proposed, j)
 	}
 	if err := s.advance(); err != nil {
@@ -403,6 +407,7 @@ func (s *Store) write(w work) error {
 	s.unmarked.Store(true)
 	s.writes.Add(1)
 	s.writtenBytes.Add(uint64(bytes))
+	bytes = wal.WrittenBytes(len(w.entries), bytes)
 	if s.cfg.ObserveWrite != nil {
 		s.cfg.ObserveWrite(bytes, now.Sub(began))
 	}
@@ -424,7 +429,7 @@ func (s *Store) apply(entries []*raftpb.Entry) error {
 	for _, e := range entries {
 		var j *job
 		target := ledger.Entry{Type: ledger.EntryTime} // a leader's empty entry
-		if len(s.proposed) > 0 && sameBytes(e.Data, s.proposed[0].data) {
+		if len(s.proposed) > 0 && s.proposed[0].index == e.GetIndex() {
 			j = s.proposed[0]
 			s.proposed = append(s.proposed[:0], s.proposed[1:]...)
 			target = j.entry
@@ -442,7 +447,6 @@ func (s *Store) apply(entries []*raftpb.Entry) error {
 		if j.batch != nil && fate != store.Applied {
 			return fmt.Errorf("batch %d of this incarnation, entry %d, was answered %v", target.Number, target.Index, fate)
 		}
-		j.index = target.Index
 		s.finished = append(s.finished, j)
 	}
 	s.applied()
