@@ -1,0 +1,163 @@
+package respapi
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/quipudb/quipu"
+	"github.com/quipudb/quipu/internal/limit"
+	"github.com/quipudb/quipu/internal/pool"
+)
+
+const (
+	readBytes = 16 << 10
+	// burstBytes is how much of a burst is read before it is served.
+	burstBytes = 256 << 10
+	// keptBytes is how large a connection's idle buffers may stay.
+	keptBytes = 1 << 20
+)
+
+// conn serves one connection on a goroutine of its own.
+type conn struct {
+	session
+	nc    net.Conn
+	in    []byte // read, not yet served
+	start int    // of what is not served
+	ended chan struct{}
+}
+
+func newConn(s *Server, nc net.Conn, id int64) *conn {
+	c := &conn{nc: nc, in: make([]byte, 0, readBytes), ended: make(chan struct{}, 1)}
+	c.session = session{server: s, id: id, addr: nc.RemoteAddr().String(), tenant: quipu.DefaultTenant}
+	c.sub.Done = func(*pool.Submission) { c.ended <- struct{}{} }
+	if tc, ok := nc.(*net.TCPConn); ok {
+		tc.SetNoDelay(true)
+	}
+	return c
+}
+
+// stopReading ends the connection once it has answered what it has read.
+func (c *conn) stopReading() { c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+func (c *conn) serve() {
+	defer c.nc.Close()
+	for !c.closing {
+		if err := c.fill(); err != nil {
+			return
+		}
+		err := c.bursts()
+		if err != nil && !errors.Is(err, errIncomplete) {
+			c.out.fail("ERR " + err.Error())
+			c.closing = true
+		}
+		if c.flush() != nil {
+			return
+		}
+	}
+}
+
+// fill reads what has come, at least a byte.
+func (c *conn) fill() error {
+	if c.start > 0 {
+		n := copy(c.in, c.in[c.start:])
+		c.in, c.start = c.in[:n], 0
+	}
+	if len(c.in) == 0 && cap(c.in) > keptBytes {
+		c.in = make([]byte, 0, readBytes)
+	}
+	if len(c.in) == cap(c.in) {
+		grown := make([]byte, len(c.in), 2*cap(c.in))
+		copy(grown, c.in)
+		c.in = grown
+	}
+	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
+	c.in = c.in[:len(c.in)+n]
+	c.server.stats.in.Add(uint64(n))
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// bursts serves all complete commands that were read.
+func (c *conn) bursts() error {
+	for !c.closing {
+		c.begin()
+		var args [][]byte
+		var err error
+		var alone *command
+		for !c.closing && len(c.sub.Ops) < limit.BatchOps {
+			var n int
+			args, n, err = parse(c.in[c.start:], c.args[:0])
+			if err != nil {
+				break
+			}
+			c.args = args
+			c.start += n
+			if len(args) == 0 {
+				continue
+			}
+			if c.plan(args) == needsBarrier {
+				alone = c.server.table.lookup(args[0])
+				break
+			}
+		}
+		c.answer()
+		if alone != nil {
+			c.server.stats.commands.Add(1)
+			at := len(c.out.buf)
+			if problem := alone.run(&c.session, args); problem != "" {
+				c.out.buf = c.out.buf[:at]
+				c.out.fail(problem)
+			}
+		}
+		if len(c.out.buf) > limit.PendingAnswerBytes/4 {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if c.start == len(c.in) {
+			return errIncomplete
+		}
+	}
+	return errIncomplete
+}
+
+// answer commits or reads the burst and renders its replies.
+func (c *conn) answer() {
+	if c.commands > 0 {
+		c.server.stats.commands.Add(uint64(c.commands))
+	}
+	ops, reads := c.needsStore()
+	switch {
+	case !ops:
+		c.render(nil)
+	case reads:
+		c.render(c.readAll(context.Background()))
+	default:
+		c.sub.Requests = max(c.commands, 1)
+		c.server.cfg.Backend.Submit(&c.sub)
+		<-c.ended
+		c.render(c.sub.Results)
+	}
+}
+
+// flush writes the answers.
+func (c *conn) flush() error {
+	if len(c.out.buf) == 0 {
+		return nil
+	}
+	c.nc.SetWriteDeadline(time.Now().Add(c.server.cfg.WriteTimeout))
+	n, err := c.nc.Write(c.out.buf)
+	c.server.stats.out.Add(uint64(n))
+	if cap(c.out.buf) > keptBytes {
+		c.out.buf = nil
+	}
+	c.out.buf = c.out.buf[:0]
+	return err
+}

@@ -1,0 +1,257 @@
+package respapi
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"unsafe"
+
+	"github.com/quipudb/quipu"
+	"github.com/quipudb/quipu/internal/limit"
+	"github.com/quipudb/quipu/internal/pool"
+	"github.com/quipudb/quipu/internal/store"
+)
+
+// session is what a connection is to the commands: its tenant, its transaction,
+// and the burst under way. A burst is planned command by command: operations
+// are gathered in sub, replies in replies, in order; when the operations are
+// answered, the replies are rendered.
+type session struct {
+	server *Server
+	id     int64
+	addr   string
+	name   string
+	tenant string
+	out    writer
+
+	sub      pool.Submission
+	replies  []reply
+	writes   bool // the burst holds a write
+	commands int  // in the burst
+
+	multi   *transaction
+	watches []store.Watch
+	closing bool // after the replies
+
+	once     *onceArgs
+	args     [][]byte
+	barrier  *command // runs by itself, after the burst before it
+	failText string
+}
+
+// reply renders one command's answer from the results of its operations.
+type reply struct {
+	render func(s *session, r *reply, results []quipu.Result)
+	first  int // of its operations
+	count  int
+	text   string
+	flags  int
+	inner  int // further replies that belong to it
+}
+
+// transaction is what MULTI has queued.
+type transaction struct {
+	commands [][][]byte
+	aborted  bool
+}
+
+type onceArgs struct {
+	id       quipu.RequestID
+	replayed bool
+}
+
+// verdict says what becomes of a parsed command.
+type verdict int
+
+const (
+	planned verdict = iota
+	// barrier: the burst must be answered first, then run is called.
+	needsBarrier
+)
+
+// alias views bytes as a string: they stay as they are until the burst is
+// answered.
+func alias(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return unsafe.String(&b[0], len(b))
+}
+
+// begin starts a burst.
+func (s *session) begin() {
+	clear(s.sub.Ops)
+	s.sub.Ops, s.sub.Groups = s.sub.Ops[:0], s.sub.Groups[:0]
+	clear(s.replies)
+	s.replies = s.replies[:0]
+	s.writes, s.commands = false, 0
+}
+
+// plan takes one command into the burst.
+func (s *session) plan(args [][]byte) verdict {
+	c := s.server.table.lookup(args[0])
+	if c == nil {
+		s.server.stats.unknown.Add(1)
+		s.reject(unknownCommand(args))
+		return planned
+	}
+	if len(args) < c.least() || c.arity > 0 && len(args) != c.arity {
+		s.reject("ERR wrong number of arguments for '" + c.name + "' command")
+		return planned
+	}
+	if s.multi != nil && c.flags&inMulti == 0 {
+		return s.queue(c, args)
+	}
+	if c.run != nil {
+		return needsBarrier
+	}
+	s.commands++
+	s.execute(c, args)
+	return planned
+}
+
+// execute plans a command's operations and reply.
+func (s *session) execute(c *command, args [][]byte) {
+	ops, replies := len(s.sub.Ops), len(s.replies)
+	s.once = nil
+	if text := c.plan(s, args); text != "" {
+		clear(s.sub.Ops[ops:])
+		s.sub.Ops, s.replies = s.sub.Ops[:ops], s.replies[:replies]
+		s.fail(text)
+	}
+}
+
+// reject answers a command that is not even queued.
+func (s *session) reject(text string) {
+	if s.multi != nil {
+		s.multi.aborted = true
+	}
+	s.fail(text)
+}
+
+func (s *session) fail(text string) { s.reply(reply{render: renderError, text: text}) }
+
+func (s *session) reply(r reply) { s.replies = append(s.replies, r) }
+
+// queue keeps a command for EXEC.
+func (s *session) queue(c *command, args [][]byte) verdict {
+	s.commands++
+	switch {
+	case c.run != nil:
+		s.reject("ERR " + c.name + " is not served in MULTI: it lists, and lists are not part of a transaction")
+	case len(s.multi.commands) >= limit.BatchOps:
+		s.reject("ERR MULTI holds at most 10000 commands")
+	default:
+		kept := make([][]byte, len(args))
+		for i, a := range args {
+			kept[i] = bytes.Clone(a)
+		}
+		s.multi.commands = append(s.multi.commands, kept)
+		s.reply(reply{render: renderText, text: "QUEUED"})
+	}
+	return planned
+}
+
+// op adds an operation to the burst, on a key of the present database.
+func (s *session) op(op quipu.Op) {
+	op.Tenant = s.tenant
+	if !op.Kind.Reads() {
+		s.writes = true
+		if s.once != nil {
+			o := quipu.Options{}
+			if op.Options != nil {
+				o = *op.Options
+			}
+			o.ID = s.once.id
+			op.Options = &o
+		}
+	}
+	s.sub.Ops = append(s.sub.Ops, op)
+}
+
+// write returns why the present database can't be written, "" if it can.
+func (s *session) writable() string {
+	if quipu.Reserved(s.tenant) {
+		return codeText(quipu.CodeReserved)
+	}
+	return ""
+}
+
+// key checks a key.
+func key(b []byte) (name, problem string) {
+	name = alias(b)
+	if !quipu.PlainText(name) {
+		return "", "ERR invalid key: " + strings.TrimPrefix(quipu.ValidateName(string(b)).Error(), "name ")
+	}
+	return name, ""
+}
+
+func item(b []byte) (name, problem string) {
+	name = alias(b)
+	if !quipu.PlainText(name) {
+		return "", "ERR invalid member: " + strings.TrimPrefix(quipu.ValidateItem(string(b)).Error(), "item ")
+	}
+	return name, ""
+}
+
+// render writes the burst's replies.
+func (s *session) render(results []quipu.Result) {
+	for i := 0; i < len(s.replies); i++ {
+		r := &s.replies[i]
+		r.render(s, r, results)
+		i += r.inner
+	}
+}
+
+// renderGroup renders the inner replies of replies[at].
+func (s *session) renderInner(r *reply, results []quipu.Result) {
+	at := 0
+	for i := range s.replies {
+		if &s.replies[i] == r {
+			at = i
+			break
+		}
+	}
+	for i := at + 1; i <= at+r.inner; i++ {
+		in := &s.replies[i]
+		in.render(s, in, results)
+		i += in.inner
+	}
+}
+
+func renderError(s *session, r *reply, _ []quipu.Result) { s.out.fail(r.text) }
+func renderText(s *session, r *reply, _ []quipu.Result)  { s.out.simple(r.text) }
+func renderBulk(s *session, r *reply, _ []quipu.Result)  { s.out.bulk(r.text) }
+func renderRaw(s *session, r *reply, _ []quipu.Result)   { s.out.buf = append(s.out.buf, r.text...) }
+
+// refused writes the error of the first operation that was not applied, if one
+// was, and reports it.
+func (s *session) refused(r *reply, results []quipu.Result) bool {
+	for i := r.first; i < r.first+r.count; i++ {
+		if c := results[i].Code; c != quipu.CodeOK {
+			s.out.fail(codeText(c))
+			return true
+		}
+	}
+	return false
+}
+
+// needsStore reports whether the burst has operations, and whether they may be
+// answered by a read.
+func (s *session) needsStore() (ops, reads bool) {
+	return len(s.sub.Ops) > 0, !s.writes && len(s.sub.Groups) == 0
+}
+
+// reads answers a burst of reads that is not answered from memory.
+func (s *session) readAll(ctx context.Context) []quipu.Result {
+	results := make([]quipu.Result, len(s.sub.Ops))
+	if s.server.cfg.Backend.TryRead(s.sub.Ops, results) {
+		return results
+	}
+	if err := s.server.cfg.Backend.Read(ctx, s.sub.Ops, results); err != nil {
+		for i := range results {
+			results[i].Code = quipu.CodeNotReady
+		}
+	}
+	return results
+}
