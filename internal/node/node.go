@@ -193,3 +193,6 @@ func (n *Node) closeParts() error {
 	}
 	return err
 }
+
+// WriteMethod says how the log's writes are made durable.
+func (n *Node) WriteMethod() string { return n.store.Stats().WriteMethod }

@@ -50,6 +50,7 @@ type Stats struct {
 	LogBytes     int64  // entries since the last checkpoint
 	WriteMethod  string
 	DiskFull     bool
+	LogTime      int64 // milliseconds
 	Incarnation  string
 	Cluster      string
 }
@@ -58,7 +59,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	return Stats{
 		Ledger: s.ledger.Stats(), Writes: s.writes.Load(), WrittenBytes: s.writtenBytes.Load(),
-		LogBytes: s.checkpoints.behind.Load(), WriteMethod: s.log.Method(), DiskFull: s.checkpoints.diskFull(),
+		LogBytes: s.checkpoints.behind.Load(), LogTime: s.ledger.LogTime(), WriteMethod: s.log.Method(), DiskFull: s.checkpoints.diskFull(),
 		Incarnation: s.incarnation.String(), Cluster: s.dir.Node().Cluster.String(),
 	}
 }
