@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -162,7 +163,9 @@ func (l *raftLog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 				break
 			}
 		}
-		return l.tail[at:n:n], nil
+		// A copy: raft keeps the slice until the entries were applied, and the
+		// tail moves on.
+		return slices.Clone(l.tail[at:n]), nil
 	}
 	if lo < l.log.FirstIndex() {
 		return nil, raft.ErrCompacted
