@@ -17,7 +17,7 @@ import (
 // through, in many entries.
 func TestManyBytes(t *testing.T) {
 	cfg := testConfig(vfs.NewMem())
-	cfg.SegmentBytes, cfg.LogBytes, cfg.HandoverOps = 1<<20, 8<<20, 1<<20
+	cfg.SegmentBytes, cfg.LogBytes, cfg.HandoverOps, cfg.CacheBytes = 1<<20, 8<<20, 1<<20, 256<<20
 	s := open(t, cfg)
 	p := newPool(t, s)
 	var ops []quipu.Op

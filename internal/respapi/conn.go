@@ -13,8 +13,6 @@ import (
 
 const (
 	readBytes = 16 << 10
-	// burstBytes is how much of a burst is read before it is served.
-	burstBytes = 256 << 10
 	// keptBytes is how large a connection's idle buffers may stay.
 	keptBytes = 1 << 20
 )

@@ -33,10 +33,8 @@ type session struct {
 	watches []store.Watch
 	closing bool // after the replies
 
-	once     *onceArgs
-	args     [][]byte
-	barrier  *command // runs by itself, after the burst before it
-	failText string
+	once *onceArgs // the request id of the command that is planned
+	args [][]byte
 }
 
 // reply renders one command's answer from the results of its operations.
@@ -55,10 +53,7 @@ type transaction struct {
 	aborted  bool
 }
 
-type onceArgs struct {
-	id       quipu.RequestID
-	replayed bool
-}
+type onceArgs struct{ id quipu.RequestID }
 
 // verdict says what becomes of a parsed command.
 type verdict int
