@@ -50,7 +50,6 @@ type Server struct {
 	handler http.Handler
 	http    *http.Server
 	stats   counters
-	open    atomic.Int64
 }
 
 // New returns a server that is not serving yet.

@@ -156,8 +156,7 @@ func (v *verifier) tenant(name string, t tenantState) error {
 }
 
 func (v *verifier) items(space, set uint64) (n int64, err error) {
-	var upper []byte
-	upper = binary.BigEndian.AppendUint64(numberKey(prefixItem, space), set+1)
+	upper := binary.BigEndian.AppendUint64(numberKey(prefixItem, space), set+1)
 	err = v.each(appendItemKey(nil, space, set, ""), upper, func([]byte, []byte) error {
 		n++
 		return nil
