@@ -269,6 +269,7 @@ func (l *Log) recover() error {
 			return err
 		}
 		l.segments = append(l.segments, s)
+		l.current = s
 	}
 	if len(f.begun) > 0 && !last.unstated() {
 		return l.goOn(last)

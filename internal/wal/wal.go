@@ -125,9 +125,10 @@ type Log struct {
 	dir  string
 
 	// Owned by the writer:
-	off      int64  // where the next frame goes
-	prev     uint64 // checksum of the last frame
-	buf      []byte // aligned to BlockBytes
+	current  *segment // the last of segments
+	off      int64    // where the next frame goes
+	prev     uint64   // checksum of the last frame
+	buf      []byte   // aligned to BlockBytes
 	reserved int64
 
 	mu         sync.Mutex
@@ -286,6 +287,7 @@ func (l *Log) begin(seg *segment) error {
 	l.mu.Lock()
 	l.segments = append(l.segments, seg)
 	l.mu.Unlock()
+	l.current = seg
 	l.prepare()
 	return nil
 }
@@ -323,7 +325,8 @@ func (l *Log) err() error {
 	return l.failed
 }
 
-func (l *Log) active() *segment { return l.segments[len(l.segments)-1] }
+// active returns the segment that is written to, for the writer.
+func (l *Log) active() *segment { return l.current }
 
 // WrittenBytes is what an Append of entries with so many bytes of data writes.
 func WrittenBytes(entries, dataBytes int) int { return frameBytes(entries, dataBytes) }
@@ -439,7 +442,7 @@ func (l *Log) Cut(index, term uint64, membership []byte) error {
 func (l *Log) Method() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.active().file.Method()
+	return l.segments[len(l.segments)-1].file.Method()
 }
 
 // Close waits for what is being prepared and closes the files. It writes
