@@ -201,7 +201,7 @@ func Open(opts Options) (*Ledger, error) {
 		loaded: make(map[string]*idRecord), items: make(map[itemKey]bool), at: 1,
 		expiring: *btree.NewBTreeGOptions(lessExpiring, btree.Options{NoLocks: true}),
 	}
-	db, err := pebble.Open(opts.Dir, pebbleOptions(&opts))
+	db, err := openPebble(&opts)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", opts.Dir, err)
 	}
@@ -218,6 +218,22 @@ func Open(opts Options) (*Ledger, error) {
 	}
 	l.noteExpiry()
 	return l, nil
+}
+
+// openPebble opens the state's store. Pebble panics when it can't make its
+// folder durable, after it has given back what it holds: to us that is an error
+// like others.
+func openPebble(opts *Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			cause, ok := r.(error)
+			if !ok {
+				panic(r)
+			}
+			err = cause
+		}
+	}()
+	return pebble.Open(opts.Dir, pebbleOptions(opts))
 }
 
 // pebbleOptions are Pebble's for a store that is written by ingests only.

@@ -3,7 +3,6 @@ package raftstore
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -79,83 +78,6 @@ func TestReopen(t *testing.T) {
 		p.Close()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-// TestCrash crashes the disk under load and checks what was acknowledged.
-func TestCrash(t *testing.T) {
-	seeds := uint64(8)
-	if testing.Short() {
-		seeds = 2
-	}
-	for seed := range seeds {
-		rng := rand.New(rand.NewPCG(seed, 5))
-		var fs vfs.FS = vfs.NewCrashableMem()
-		mem := fs.(*vfs.MemFS)
-		root, _ := mem.OpenDir("")
-		root.Sync()
-		root.Close()
-		acked := map[string]int64{}
-		sent := map[string]int64{}
-		for life := range 6 {
-			cfg := testConfig(mem)
-			s := open(t, cfg)
-			p := newPool(t, s)
-			for name, least := range acked {
-				ops := []quipu.Op{{Kind: quipu.KindGet, Tenant: quipu.DefaultTenant, Name: name}}
-				results := make([]quipu.Result, 1)
-				if err := p.Read(context.Background(), ops, results); err != nil {
-					t.Fatal(err)
-				}
-				if v := results[0].Value; v < least || v > sent[name] {
-					t.Fatalf("seed %d, life %d: %s stands at %d, acknowledged %d, sent %d", seed, life, name, v, least, sent[name])
-				}
-				acked[name], sent[name] = results[0].Value, results[0].Value
-			}
-			var mu sync.Mutex
-			var wg sync.WaitGroup
-			crash := 100 + rng.IntN(400)
-			var crashed *vfs.MemFS
-			for worker := range 4 {
-				wr := rand.New(rand.NewPCG(seed, uint64(100+worker)))
-				wg.Go(func() {
-					for range 200 {
-						var ops []quipu.Op
-						for range 1 + wr.IntN(40) {
-							ops = append(ops, add(fmt.Sprint("c", wr.IntN(50)), 1, quipu.RequestID{}))
-						}
-						mu.Lock()
-						if crashed == nil {
-							for i := range ops {
-								sent[ops[i].Name]++
-							}
-						}
-						mu.Unlock()
-						results := make([]quipu.Result, len(ops))
-						p.Do(context.Background(), ops, nil, results)
-						mu.Lock()
-						if crashed == nil {
-							for i := range ops {
-								if results[i].Code == quipu.CodeOK {
-									acked[ops[i].Name]++
-								}
-							}
-							if crash--; crash == 0 {
-								crashed = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(3) * 50, RNG: rng})
-							}
-						}
-						mu.Unlock()
-					}
-				})
-			}
-			wg.Wait()
-			p.Close()
-			s.Close()
-			if crashed == nil {
-				crashed = mem.CrashClone(vfs.CrashCloneCfg{RNG: rng})
-			}
-			mem = crashed
 		}
 	}
 }
