@@ -124,7 +124,6 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-
 // script is a workload whose every step is known: plain and keyed adds, items,
 // and checkpoints between them, in two lives of the node. The tally is told
 // what was sent and what was acknowledged.
