@@ -26,6 +26,7 @@ type serveCmd struct {
 	Cache          int64         `help:"Memory for hot counters, in bytes." env:"QUIPU_CACHE" default:"536870912"`
 	Segment        int64         `help:"Size of a log segment, in bytes." env:"QUIPU_SEGMENT" default:"67108864"`
 	FreeSpaceFloor int64         `help:"Free disk space below which writes are refused, in bytes." env:"QUIPU_FREE_SPACE_FLOOR" default:"268435456"`
+	PortableRESP   bool          `name:"portable-resp" help:"Serve the Redis protocol with a goroutine a connection instead of an event loop." env:"QUIPU_PORTABLE_RESP"`
 	LogLevel       string        `help:"What is logged: debug, info, warn or error." env:"QUIPU_LOG_LEVEL" enum:"debug,info,warn,error" default:"info"`
 }
 
@@ -48,7 +49,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		c.Node = host
 	}
 	n, err := node.New(node.Config{
-		DataDir: c.Data, NodeName: c.Node, HTTPAddr: c.HTTP, RESPAddr: c.RESP, Flush: c.Flush == "on",
+		DataDir: c.Data, NodeName: c.Node, HTTPAddr: c.HTTP, RESPAddr: c.RESP, Flush: c.Flush == "on", PortableRESP: c.PortableRESP,
 		Window: c.Window, SkewAllowance: c.SkewAllowance, Deadline: c.Deadline,
 		CacheBytes: c.Cache, SegmentBytes: c.Segment, FreeSpaceFloorBytes: c.FreeSpaceFloor,
 		Logger: logger, Version: buildVersion(),

@@ -13,7 +13,7 @@ import (
 )
 
 func (n *Node) respConfig() respapi.Config {
-	return respapi.Config{Backend: n.pool, Flush: n.cfg.Flush, Node: n.cfg.NodeName, Version: n.cfg.Version, Logger: n.logger}
+	return respapi.Config{Backend: n.pool, Portable: n.cfg.PortableRESP, Flush: n.cfg.Flush, Node: n.cfg.NodeName, Version: n.cfg.Version, Logger: n.logger}
 }
 
 func (n *Node) httpConfig() httpapi.Config {

@@ -82,34 +82,11 @@ func (c *conn) fill() error {
 // bursts serves all complete commands that were read.
 func (c *conn) bursts() error {
 	for !c.closing {
-		c.begin()
-		var args [][]byte
-		var err error
-		var alone *command
-		for !c.closing && len(c.sub.Ops) < limit.BatchOps {
-			var n int
-			args, n, err = parse(c.in[c.start:], c.args[:0])
-			if err != nil {
-				break
-			}
-			c.args = args
-			c.start += n
-			if len(args) == 0 {
-				continue
-			}
-			if c.plan(args) == needsBarrier {
-				alone = c.server.table.lookup(args[0])
-				break
-			}
-		}
+		n, alone, args, err := c.gather(c.in[c.start:])
+		c.start += n
 		c.answer()
 		if alone != nil {
-			c.server.stats.commands.Add(1)
-			at := len(c.out.buf)
-			if problem := alone.run(&c.session, args); problem != "" {
-				c.out.buf = c.out.buf[:at]
-				c.out.fail(problem)
-			}
+			c.runBarrier(alone, args)
 		}
 		if len(c.out.buf) > limit.PendingAnswerBytes/4 {
 			if err := c.flush(); err != nil {
@@ -128,9 +105,7 @@ func (c *conn) bursts() error {
 
 // answer commits or reads the burst and renders its replies.
 func (c *conn) answer() {
-	if c.commands > 0 {
-		c.server.stats.commands.Add(uint64(c.commands))
-	}
+	c.countCommands()
 	ops, reads := c.needsStore()
 	switch {
 	case !ops:

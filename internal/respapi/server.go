@@ -8,6 +8,10 @@
 // connection keep their order and a client that does not read its answers
 // stops being served. A burst of reads is answered from memory at once.
 //
+// On Linux one event loop on a thread of its own serves all connections
+// (loop_linux.go); elsewhere, and with Config.Portable, each has a goroutine
+// (conn.go). Both run the same session.
+//
 // Commands that list, and WATCH, are not part of a burst: the burst before
 // them is answered first.
 package respapi
@@ -31,6 +35,7 @@ import (
 // Backend is what the edge calls; *pool.Pool is one.
 type Backend interface {
 	Submit(s *pool.Submission)
+	SubmitAll(ss []*pool.Submission)
 	TryRead(ops []quipu.Op, results []quipu.Result) bool
 	Read(ctx context.Context, ops []quipu.Op, results []quipu.Result) error
 	List(ctx context.Context, req store.ListRequest) (store.ListPage, error)
@@ -41,6 +46,9 @@ type Backend interface {
 // Config is what a Server is made of. Only Backend is required.
 type Config struct {
 	Backend Backend
+	// Portable gives every connection a goroutine instead of serving all on one
+	// event loop, which only Linux has.
+	Portable bool
 	// Flush serves FLUSHDB and FLUSHALL.
 	Flush bool
 	// Connections bounds the open connections.
@@ -62,7 +70,9 @@ type Server struct {
 
 	mu       sync.Mutex
 	listener net.Listener
-	conns    map[*conn]struct{}
+	conns    map[*conn]struct{} // those with a goroutine
+	open     int                // all
+	loop     *loop              // nil if portable
 	stopping bool
 	wg       sync.WaitGroup
 	lastID   int64
@@ -103,7 +113,7 @@ type counters struct {
 // Stats returns the server's figures.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
-	n := len(s.conns)
+	n := s.open
 	s.mu.Unlock()
 	return Stats{
 		Connections: n, Accepted: s.stats.accepted.Load(), Refused: s.stats.refused.Load(), Commands: s.stats.commands.Load(),
@@ -138,6 +148,9 @@ func (s *Server) Serve(l net.Listener) error {
 		l.Close()
 		return nil
 	}
+	if err := s.startLoop(); err != nil {
+		return err
+	}
 	for {
 		nc, err := l.Accept()
 		if err != nil {
@@ -156,9 +169,38 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+// startLoop starts the event loop, where there is one.
+func (s *Server) startLoop() error {
+	if s.cfg.Portable {
+		return nil
+	}
+	l, err := newLoop(s)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loop = l
+	s.wg.Go(l.run)
+	if s.stopping {
+		l.shutdown(false)
+	}
+	return nil
+}
+
+// closed tells that a connection is gone.
+func (s *Server) closed() {
+	s.mu.Lock()
+	s.open--
+	s.mu.Unlock()
+}
+
 func (s *Server) accept(nc net.Conn) {
 	s.mu.Lock()
-	full := len(s.conns) >= s.cfg.Connections
+	full := s.open >= s.cfg.Connections
 	if full || s.stopping {
 		s.mu.Unlock()
 		if full {
@@ -170,16 +212,27 @@ func (s *Server) accept(nc net.Conn) {
 		return
 	}
 	s.lastID++
-	c := newConn(s, nc, s.lastID)
-	s.conns[c] = struct{}{}
-	s.wg.Add(1)
+	s.open++
+	id, loop := s.lastID, s.loop
 	s.mu.Unlock()
 	s.stats.accepted.Add(1)
+	if loop != nil && loop.add(nc, id) {
+		return
+	}
+	c := newConn(s, nc, id)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	if s.stopping {
+		c.stopReading()
+	}
+	s.mu.Unlock()
 	go func() {
 		defer s.wg.Done()
 		c.serve()
 		s.mu.Lock()
 		delete(s.conns, c)
+		s.open--
 		s.mu.Unlock()
 	}()
 }
@@ -195,7 +248,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for c := range s.conns {
 		c.stopReading()
 	}
+	loop := s.loop
 	s.mu.Unlock()
+	if loop != nil {
+		loop.shutdown(false)
+	}
 	done := make(chan struct{})
 	go func() {
 		s.wg.Wait()
@@ -210,6 +267,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			c.nc.Close()
 		}
 		s.mu.Unlock()
+		if loop != nil {
+			loop.shutdown(true)
+		}
 		<-done
 		return ctx.Err()
 	}

@@ -82,6 +82,43 @@ func (s *session) begin() {
 	s.writes, s.commands = false, 0
 }
 
+// gather begins a burst and plans the complete commands at the front of buf,
+// which take n bytes. It ends before a command that must run alone, which it
+// returns with its arguments, and with the error of what it could not parse,
+// errIncomplete where more bytes are needed.
+func (s *session) gather(buf []byte) (n int, alone *command, args [][]byte, err error) {
+	s.begin()
+	for !s.closing && len(s.sub.Ops) < limit.BatchOps {
+		var used int
+		args, used, err = parse(buf[n:], s.args[:0])
+		if err != nil {
+			return n, nil, nil, err
+		}
+		s.args = args
+		n += used
+		if len(args) > 0 && s.plan(args) == needsBarrier {
+			return n, s.server.table.lookup(args[0]), args, nil
+		}
+	}
+	return n, nil, nil, nil
+}
+
+// runBarrier runs a command that is not part of a burst.
+func (s *session) runBarrier(alone *command, args [][]byte) {
+	s.server.stats.commands.Add(1)
+	at := len(s.out.buf)
+	if problem := alone.run(s, args); problem != "" {
+		s.out.buf = s.out.buf[:at]
+		s.out.fail(problem)
+	}
+}
+
+func (s *session) countCommands() {
+	if s.commands > 0 {
+		s.server.stats.commands.Add(uint64(s.commands))
+	}
+}
+
 // plan takes one command into the burst.
 func (s *session) plan(args [][]byte) verdict {
 	c := s.server.table.lookup(args[0])
