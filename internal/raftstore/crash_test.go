@@ -23,12 +23,13 @@ import (
 	"github.com/quipudb/quipu/internal/pool"
 )
 
-// crashDisk is a memory disk that can be cloned as a crash would leave it,
-// also while files are linked: MemFS.Link takes the lock that holds off clones
-// twice, which deadlocks when a clone begins in between.
+// crashDisk is a memory disk that can be cloned as a crash would leave it, also
+// while it is being used. Some calls of MemFS take the lock that holds off
+// clones twice, and would wait for ever for a clone that began in between:
+// those run under a lock of our own.
 type crashDisk struct {
 	*vfs.MemFS
-	links sync.Mutex
+	nested sync.Mutex
 }
 
 func newCrashDisk(mem *vfs.MemFS) *crashDisk {
@@ -39,14 +40,26 @@ func newCrashDisk(mem *vfs.MemFS) *crashDisk {
 }
 
 func (d *crashDisk) Link(from, to string) error {
-	d.links.Lock()
-	defer d.links.Unlock()
+	d.nested.Lock()
+	defer d.nested.Unlock()
 	return d.MemFS.Link(from, to)
 }
 
+func (d *crashDisk) Lock(name string) (io.Closer, error) {
+	d.nested.Lock()
+	defer d.nested.Unlock()
+	return d.MemFS.Lock(name)
+}
+
+func (d *crashDisk) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	d.nested.Lock()
+	defer d.nested.Unlock()
+	return d.MemFS.ReuseForWrite(from, to, category)
+}
+
 func (d *crashDisk) crash(cfg vfs.CrashCloneCfg) *crashDisk {
-	d.links.Lock()
-	defer d.links.Unlock()
+	d.nested.Lock()
+	defer d.nested.Unlock()
 	return &crashDisk{MemFS: d.CrashClone(cfg)}
 }
 
