@@ -157,16 +157,24 @@ func (l *Ledger) records(b *store.Batch) {
 }
 
 // touch brings what the records' look-ups will need into the processor's cache:
-// first all slots, then all entries, so that the misses overlap.
+// first all slots, then all entries, then all names, so that the waits for
+// memory overlap.
 func (l *Ledger) touch(records []store.Record) {
-	var at [stretch]uint32
+	var entries [stretch]*entry
 	for i := range records {
-		at[i] = l.table.touch(records[i].Hash)
+		if at := l.table.touch(records[i].Hash); at != 0 && at != grave {
+			entries[i] = l.table.entry(at - 1)
+		}
 	}
 	seen := uint64(0)
 	for i := range records {
-		if a := at[i]; a != 0 && a != grave {
-			seen ^= l.table.entry(a - 1).hash
+		if e := entries[i]; e != nil {
+			seen ^= e.hash ^ uint64(e.value)
+		}
+	}
+	for i := range records {
+		if e := entries[i]; e != nil && len(e.name) > 0 {
+			seen ^= uint64(e.name[0])
 		}
 	}
 	l.touched = seen // or the compiler drops the reads

@@ -7,8 +7,8 @@ import (
 	"github.com/quipudb/quipu/internal/store"
 )
 
-// Resident reports whether Apply and TryRead of the operations need no disk.
-// hashes holds store.Hash(tenant, name) for each, or is nil.
+// Resident reports whether Apply of the operations needs no disk. It may say so
+// wrongly once in billions of names, which costs Apply a read. hashes holds store.Hash(tenant, name) for each, or is nil.
 func (l *Ledger) Resident(ops []quipu.Op, hashes []uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -39,6 +39,9 @@ func (l *Ledger) resident(op *quipu.Op, hash uint64) bool {
 	}
 	if op.Kind == quipu.KindDropTenant || op.Kind == quipu.KindDropAll || l.stale(t) {
 		return true
+	}
+	if op.Item == "" {
+		return l.table.mayHold(hash)
 	}
 	at, ok := l.table.find(hash, t.space, op.Name)
 	if !ok {

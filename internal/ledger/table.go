@@ -84,6 +84,23 @@ func (t *table) find(hash, space uint64, name string) (uint32, bool) {
 	}
 }
 
+// mayHold tells whether a name of this hash is there, with one error in billions
+// to the yes side: it looks at the index alone, which is a third of the waits
+// for memory that find has.
+func (t *table) mayHold(hash uint64) bool {
+	mask := uint64(len(t.slots) - 1)
+	tag := uint32(hash >> 32)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		s := t.slots[i]
+		if s.at == 0 {
+			return false
+		}
+		if s.tag == tag && s.at != grave {
+			return true
+		}
+	}
+}
+
 // touch reads the first slot of a hash, so that a stretch of look-ups waits for
 // memory once and not one by one.
 func (t *table) touch(hash uint64) uint32 { return t.slots[hash&uint64(len(t.slots)-1)].at }

@@ -32,7 +32,8 @@ type Store interface {
 	MaxInFlight() int
 
 	// Resident reports whether Submit of these operations, and TryRead of
-	// them, need no disk read now. It is cheap, never waits for a disk, and
+	// them, need no disk read now; a store may be wrong in it, rarely, since
+	// correctness does not depend on it. It is cheap, never waits for a disk, and
 	// has no effect but on the order of eviction. hashes holds Hash(tenant,
 	// name) for each operation, or is nil.
 	Resident(ops []quipu.Op, hashes []uint64) bool
