@@ -122,7 +122,7 @@ func renderMGet(s *session, r *reply, results []quipu.Result) {
 }
 
 // expiryArg reads EX, PX, EXAT or PXAT with its number at args[i].
-func expiryArg(word string, arg []byte, command string) (x quipu.Expiry, problem string) {
+func (s *session) expiryArg(word string, arg []byte, command string) (x quipu.Expiry, problem string) {
 	n, ok := parseInt(arg)
 	if !ok {
 		return x, errNotInteger
@@ -137,6 +137,9 @@ func expiryArg(word string, arg []byte, command string) (x quipu.Expiry, problem
 			return x, invalid
 		}
 		x.Ms = n * 1000
+	}
+	if !x.Absolute && x.Ms > math.MaxInt64-s.server.cfg.Now().UnixMilli() {
+		return x, invalid // its end is no time
 	}
 	return x, ""
 }
@@ -194,7 +197,7 @@ func planSet(s *session, args [][]byte) string {
 			}
 			expires = true
 			i++
-			if o.Expiry, problem = expiryArg(word, args[i], "set"); problem != "" {
+			if o.Expiry, problem = s.expiryArg(word, args[i], "set"); problem != "" {
 				return problem
 			}
 		default:
@@ -261,7 +264,7 @@ func (s *session) setEx(args [][]byte, word, command string) string {
 	if problem != "" {
 		return problem
 	}
-	x, problem := expiryArg(word, args[2], command)
+	x, problem := s.expiryArg(word, args[2], command)
 	if problem != "" {
 		return problem
 	}
@@ -314,7 +317,7 @@ func planGetEx(s *session, args [][]byte) string {
 			if i++; i >= len(args) {
 				return errSyntax
 			}
-			if x, problem = expiryArg(word, args[i], "getex"); problem != "" {
+			if x, problem = s.expiryArg(word, args[i], "getex"); problem != "" {
 				return problem
 			}
 		default:
@@ -404,7 +407,7 @@ func planIncrEx(s *session, args [][]byte) string {
 			if i++; i >= len(args) || o.Expiry.Mode != quipu.ExpiryKeep {
 				return errSyntax
 			}
-			if o.Expiry, problem = expiryArg(word, args[i], "increx"); problem != "" {
+			if o.Expiry, problem = s.expiryArg(word, args[i], "increx"); problem != "" {
 				return problem
 			}
 		default:

@@ -214,7 +214,7 @@ func planTTL(unit int64, absolute bool) func(*session, [][]byte) string {
 					ms = max(ms-res.Now, 1)
 				}
 				if unit > 1 {
-					ms = (ms + unit/2) / unit
+					ms = ms/unit + (ms%unit+unit/2)/unit // rounded, without overflow
 				}
 				s.out.int(ms)
 			}
