@@ -41,8 +41,8 @@ const copyChunk = 4096
 
 // Checkpoint makes all that has been applied so far durable, and returns the
 // index and term of the last entry in it: what a fresh Open would tell. It runs
-// beside Apply, but one at a time. After an error the former checkpoint stands, nothing is lost,
-// and it may be tried again.
+// beside Apply, but one at a time. After an error the former checkpoint stands,
+// nothing is lost, and it may be tried again.
 func (l *Ledger) Checkpoint(ctx context.Context) (index, term uint64, err error) {
 	began := time.Now()
 	c, err := l.freeze()

@@ -8,7 +8,8 @@ import (
 )
 
 // Resident reports whether Apply of the operations needs no disk. It may say so
-// wrongly once in billions of names, which costs Apply a read. hashes holds store.Hash(tenant, name) for each, or is nil.
+// wrongly once in billions of names, which costs Apply a read. hashes holds
+// store.Hash(tenant, name) for each, or is nil.
 func (l *Ledger) Resident(ops []quipu.Op, hashes []uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,7 +27,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, id int64) *conn {
-	c := &conn{nc: nc, in: make([]byte, 0, readBytes), ended: make(chan struct{}, 1)}
+	c := &conn{nc: nc, ended: make(chan struct{}, 1)}
 	c.session = session{server: s, id: id, addr: nc.RemoteAddr().String(), tenant: quipu.DefaultTenant}
 	c.sub.Done = func(*pool.Submission) { c.ended <- struct{}{} }
 	if tc, ok := nc.(*net.TCPConn); ok {
@@ -58,18 +58,7 @@ func (c *conn) serve() {
 
 // fill reads what has come, at least a byte.
 func (c *conn) fill() error {
-	if c.start > 0 {
-		n := copy(c.in, c.in[c.start:])
-		c.in, c.start = c.in[:n], 0
-	}
-	if len(c.in) == 0 && cap(c.in) > keptBytes {
-		c.in = make([]byte, 0, readBytes)
-	}
-	if len(c.in) == cap(c.in) {
-		grown := make([]byte, len(c.in), 2*cap(c.in))
-		copy(grown, c.in)
-		c.in = grown
-	}
+	c.in, c.start = makeRoom(c.in, c.start, readBytes, false), 0
 	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
 	c.in = c.in[:len(c.in)+n]
 	c.server.stats.in.Add(uint64(n))
@@ -105,7 +94,6 @@ func (c *conn) bursts() error {
 
 // answer commits or reads the burst and renders its replies.
 func (c *conn) answer() {
-	c.countCommands()
 	ops, reads := c.needsStore()
 	switch {
 	case !ops:
@@ -128,9 +116,6 @@ func (c *conn) flush() error {
 	c.nc.SetWriteDeadline(time.Now().Add(c.server.cfg.WriteTimeout))
 	n, err := c.nc.Write(c.out.buf)
 	c.server.stats.out.Add(uint64(n))
-	if cap(c.out.buf) > keptBytes {
-		c.out.buf = nil
-	}
-	c.out.buf = c.out.buf[:0]
+	c.out.reset()
 	return err
 }

@@ -40,6 +40,7 @@ type loop struct {
 	taken  []*loopConn
 
 	stopping bool
+	leaving  int // connections that are closed, but have a burst under way
 	blocked  int // connections whose client does not take its answers
 
 	mu       sync.Mutex
@@ -195,7 +196,7 @@ func (l *loop) run() {
 		if l.blocked > 0 {
 			l.dropBlocked()
 		}
-		if l.stopping && len(l.conns) == 0 && l.exit() {
+		if l.stopping && len(l.conns)+l.leaving == 0 && l.exit() {
 			return
 		}
 	}
@@ -235,7 +236,7 @@ func (l *loop) event(ev *unix.EpollEvent) {
 		return
 	}
 	c := l.conns[ev.Fd]
-	if c == nil || c.gone {
+	if c == nil {
 		return
 	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
@@ -269,7 +270,7 @@ func (l *loop) takeOver() bool {
 	stop, kill := l.stop, l.kill
 	l.mu.Unlock()
 	for _, c := range incoming {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: int32(c.fd)}
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd)}
 		l.conns[int32(c.fd)] = c
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &ev); err != nil {
 			l.server.cfg.Logger.Error("epoll", "error", err)
@@ -308,24 +309,15 @@ func (l *loop) dropBlocked() {
 // close closes the connection; one with a burst under way is forgotten when
 // that has ended.
 func (c *loopConn) close() {
-	if !c.gone {
-		c.gone = true
-		c.unblock()
-		unix.Close(c.fd) // leaves epoll with it
-		if c.busy {
-			// The descriptor may be given to another connection.
-			delete(c.loop.conns, int32(c.fd))
-			c.loop.conns[-int32(c.id&0x7fffffff)-1] = c
-			return
-		}
-		delete(c.loop.conns, int32(c.fd))
-		c.server.closed()
+	c.gone = true
+	c.unblock()
+	delete(c.loop.conns, int32(c.fd))
+	unix.Close(c.fd) // leaves epoll with it
+	if c.busy {
+		c.loop.leaving++
 		return
 	}
-	if !c.busy {
-		delete(c.loop.conns, -int32(c.id&0x7fffffff)-1)
-		c.server.closed()
-	}
+	c.server.closed()
 }
 
 func (c *loopConn) unblock() {
@@ -339,7 +331,8 @@ func (c *loopConn) unblock() {
 func (c *loopConn) finished() {
 	c.busy = false
 	if c.gone {
-		c.close()
+		c.loop.leaving--
+		c.server.closed()
 		return
 	}
 	if c.aloneArgs != nil && c.alone == nil {
@@ -392,7 +385,6 @@ func (c *loopConn) burst() bool {
 	if err != nil && !errors.Is(err, errIncomplete) {
 		c.broken = err
 	}
-	c.countCommands()
 	ops, reads := c.needsStore()
 	switch {
 	case !ops:
@@ -441,20 +433,7 @@ func (c *loopConn) fill() bool {
 	if c.eof || !c.readable {
 		return false
 	}
-	if c.start > 0 {
-		n := copy(c.in, c.in[c.start:])
-		c.in, c.start = c.in[:n], 0
-	}
-	switch {
-	case cap(c.in) == 0:
-		c.in = make([]byte, 0, loopReadBytes)
-	case len(c.in) == 0 && cap(c.in) > keptBytes:
-		c.in = make([]byte, 0, loopReadBytes)
-	case len(c.in) == cap(c.in), c.full && cap(c.in) < loopMaxReadBytes:
-		grown := make([]byte, len(c.in), 2*cap(c.in))
-		copy(grown, c.in)
-		c.in = grown
-	}
+	c.in, c.start = makeRoom(c.in, c.start, loopReadBytes, c.full && cap(c.in) < loopMaxReadBytes), 0
 	space := c.in[len(c.in):cap(c.in)]
 	n, err := unix.Read(c.fd, space)
 	switch {
@@ -495,9 +474,6 @@ func (c *loopConn) flush() bool {
 		c.server.stats.out.Add(uint64(n))
 	}
 	c.written = 0
-	if cap(c.out.buf) > keptBytes {
-		c.out.buf = nil
-	}
-	c.out.buf = c.out.buf[:0]
+	c.out.reset()
 	return true
 }

@@ -88,6 +88,7 @@ func (s *session) begin() {
 // errIncomplete where more bytes are needed.
 func (s *session) gather(buf []byte) (n int, alone *command, args [][]byte, err error) {
 	s.begin()
+	defer func() { s.server.stats.commands.Add(uint64(s.commands)) }()
 	for !s.closing && len(s.sub.Ops) < limit.BatchOps {
 		var used int
 		args, used, err = parse(buf[n:], s.args[:0])
@@ -113,10 +114,18 @@ func (s *session) runBarrier(alone *command, args [][]byte) {
 	}
 }
 
-func (s *session) countCommands() {
-	if s.commands > 0 {
-		s.server.stats.commands.Add(uint64(s.commands))
+// makeRoom moves what is not served to the front of a read buffer that begins
+// with first bytes, shrinks one that has become large and is empty, and grows
+// one that is full, or where more is asked for.
+func makeRoom(in []byte, start, first int, more bool) []byte {
+	in = in[:copy(in, in[start:])]
+	switch {
+	case cap(in) == 0, len(in) == 0 && cap(in) > keptBytes:
+		return make([]byte, 0, first)
+	case len(in) == cap(in), more:
+		return append(make([]byte, 0, 2*cap(in)), in...)
 	}
+	return in
 }
 
 // plan takes one command into the burst.

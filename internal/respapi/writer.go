@@ -87,3 +87,11 @@ func (w *writer) verbatim(s string) {
 	}
 	w.bulk(s)
 }
+
+// reset empties the writer; memory beyond what is worth keeping is given back.
+func (w *writer) reset() {
+	if cap(w.buf) > keptBytes {
+		w.buf = nil
+	}
+	w.buf = w.buf[:0]
+}
