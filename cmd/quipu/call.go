@@ -1,144 +1,98 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/quipudb/quipu"
+	"github.com/quipudb/quipu/client"
 )
 
 // target is what every client command takes.
 type target struct {
-	Server string        `help:"Base URL of the server." env:"QUIPU_SERVER" default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Server []string      `help:"Base URLs of the servers, comma-separated." env:"QUIPU_SERVER" default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Tenant string        `help:"Tenant." env:"QUIPU_TENANT" default:"default"`
-	JSON   bool          `help:"Print the server's answer as JSON."`
-	Within time.Duration `help:"Give up after this time." default:"10s"`
+	JSON   bool          `help:"Print the answer as JSON."`
+	Within time.Duration `help:"Give up after this time; until then a write is repeated under one request id." default:"10s"`
 }
 
-// call sends one request. A write carries a request id, and is sent again with
-// the same one while its outcome is unknown or a retry may succeed.
-func (t *target) call(ctx context.Context, method, path string, body, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, t.Within)
-	defer cancel()
-	var data []byte
-	if body != nil {
-		var err error
-		if data, err = json.Marshal(body); err != nil {
-			return err
-		}
+func (t *target) client() (*client.Client, error) {
+	return client.New(client.Config{Servers: t.Server, Tenant: t.Tenant, Timeout: t.Within, FailFast: true})
+}
+
+// explain says what to do where no server answers.
+func (t *target) explain(err error) error {
+	if errors.Is(err, client.ErrNoServer) && !errors.Is(err, quipu.ErrUnknown) {
+		return &exitError{exitNoServer, fmt.Errorf("no server at %s, start one: quipu serve", strings.Join(t.Server, ", "))}
 	}
-	id := quipu.NewIDSource(nil).Next()
-	var raw []byte
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		var retry bool
-		var err error
-		raw, retry, err = t.send(ctx, method, path, data, id)
-		if err == nil {
-			break
-		}
-		if !retry || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return err
-		}
-	}
-	if t.JSON {
-		_, err := os.Stdout.Write(raw)
+	return err
+}
+
+// do runs one operation and prints its answer, as JSON or what plain returns.
+func (t *target) do(ctx context.Context, op quipu.Op, plain func(*quipu.Result) any) error {
+	c, err := t.client()
+	if err != nil {
 		return err
 	}
-	if answer == nil {
+	r, err := c.Do(ctx, op)
+	if err == nil && op.Kind == quipu.KindGet && !r.Existed {
+		err = fmt.Errorf("there is no counter %q in tenant %q", op.Name, t.Tenant)
+	}
+	if err != nil {
+		return t.explain(err)
+	}
+	if !t.JSON {
+		fmt.Println(plain(&r))
 		return nil
 	}
-	return json.Unmarshal(raw, answer)
+	return json.NewEncoder(os.Stdout).Encode(struct {
+		Name     string `json:"name"`
+		Value    int64  `json:"value"`
+		Old      *int64 `json:"old,omitempty"`
+		Revision uint64 `json:"revision"`
+		TTLMs    int64  `json:"ttlMs,omitempty"`
+	}{op.Name, r.Value, oldOf(op.Kind, &r), r.Revision, r.ExpireAt})
 }
 
-func (t *target) send(ctx context.Context, method, path string, data []byte, id quipu.RequestID) (raw []byte, retry bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(t.Server, "/")+path, bytes.NewReader(data))
-	if err != nil {
-		return nil, false, err
+func oldOf(kind quipu.Kind, r *quipu.Result) *int64 {
+	if kind == quipu.KindSet || kind == quipu.KindReset {
+		return &r.Old
 	}
-	if method != http.MethodGet {
-		req.Header.Set("Idempotency-Key", id.String())
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return nil, false, &exitError{exitNoServer, fmt.Errorf("no server at %s, start one: quipu serve", t.Server)}
-		}
-		return nil, true, fmt.Errorf("%w: %w", quipu.ErrUnknown, err)
-	}
-	defer resp.Body.Close()
-	raw, err = io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return nil, true, fmt.Errorf("%w: %w", quipu.ErrUnknown, err)
-	}
-	if resp.StatusCode < 300 {
-		return raw, false, nil
-	}
-	var p struct {
-		Detail    string `json:"detail"`
-		Retryable bool   `json:"retryable"`
-	}
-	if json.Unmarshal(raw, &p) != nil || p.Detail == "" {
-		p.Detail = strings.TrimSpace(string(raw))
-	}
-	return nil, p.Retryable, fmt.Errorf("%s: %s", resp.Status, p.Detail)
-}
-
-func (t *target) counter(name string) string {
-	return "/v1/tenants/" + url.PathEscape(t.Tenant) + "/counters/" + url.PathEscape(name)
-}
-
-// answer of a writing call.
-type answer struct {
-	Value    int64  `json:"value"`
-	Old      *int64 `json:"old"`
-	Replayed bool   `json:"replayed"`
-}
-
-func (t *target) printValue(ctx context.Context, method, path string, body any) error {
-	var a answer
-	if err := t.call(ctx, method, path, body, &a); err != nil || t.JSON {
-		return err
-	}
-	if a.Old != nil && strings.HasSuffix(path, "/reset") {
-		fmt.Println(*a.Old)
-		return nil
-	}
-	fmt.Println(a.Value)
 	return nil
 }
 
+func valueOf(r *quipu.Result) any { return r.Value }
+
 type addCmd struct {
 	target
-	Name  string `arg:"" help:"Counter."`
-	Delta int64  `arg:"" optional:"" default:"1" help:"What to add; after -- it may be negative."`
-	Lower *int64 `help:"Refuse to go below."`
-	Upper *int64 `help:"Refuse to go above."`
+	Name  string        `arg:"" help:"Counter."`
+	Delta int64         `arg:"" optional:"" default:"1" help:"What to add; after -- it may be negative."`
+	Lower *int64        `help:"Refuse to go below."`
+	Upper *int64        `help:"Refuse to go above."`
+	TTL   time.Duration `name:"ttl" help:"Let the counter expire after this time."`
 }
 
 func (c *addCmd) Run(ctx context.Context) error {
-	body := map[string]any{"delta": c.Delta}
+	op := quipu.Op{Kind: quipu.KindAdd, Name: c.Name, Value: c.Delta}
+	var o quipu.Options
 	if c.Lower != nil {
-		body["lower"] = *c.Lower
+		o.Lower, o.HasLower = *c.Lower, true
 	}
 	if c.Upper != nil {
-		body["upper"] = *c.Upper
+		o.Upper, o.HasUpper = *c.Upper, true
 	}
-	return c.printValue(ctx, http.MethodPost, c.counter(c.Name)+"/add", body)
+	if c.TTL != 0 {
+		o.Expiry = quipu.Expiry{Mode: quipu.ExpirySet, Ms: c.TTL.Milliseconds()}
+	}
+	if o != (quipu.Options{}) {
+		op.Options = &o
+	}
+	return c.do(ctx, op, valueOf)
 }
 
 type getCmd struct {
@@ -147,7 +101,7 @@ type getCmd struct {
 }
 
 func (c *getCmd) Run(ctx context.Context) error {
-	return c.printValue(ctx, http.MethodGet, c.counter(c.Name), nil)
+	return c.do(ctx, quipu.Op{Kind: quipu.KindGet, Name: c.Name}, valueOf)
 }
 
 type setCmd struct {
@@ -157,7 +111,7 @@ type setCmd struct {
 }
 
 func (c *setCmd) Run(ctx context.Context) error {
-	return c.printValue(ctx, http.MethodPut, c.counter(c.Name), map[string]any{"value": c.Value})
+	return c.do(ctx, quipu.Op{Kind: quipu.KindSet, Name: c.Name, Value: c.Value}, valueOf)
 }
 
 type resetCmd struct {
@@ -166,7 +120,7 @@ type resetCmd struct {
 }
 
 func (c *resetCmd) Run(ctx context.Context) error {
-	return c.printValue(ctx, http.MethodPost, c.counter(c.Name)+"/reset", nil)
+	return c.do(ctx, quipu.Op{Kind: quipu.KindReset, Name: c.Name}, func(r *quipu.Result) any { return r.Old })
 }
 
 type listCmd struct {
@@ -175,69 +129,82 @@ type listCmd struct {
 }
 
 func (c *listCmd) Run(ctx context.Context) error {
-	cursor := ""
-	for {
-		var page struct {
-			Counters []struct {
-				Name  string `json:"name"`
-				Value int64  `json:"value"`
-			} `json:"counters"`
-			Cursor string `json:"cursor"`
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	for counter, err := range cl.Counters(ctx, c.Prefix) {
+		switch {
+		case err != nil:
+			return c.explain(err)
+		case c.JSON:
+			err = out.Encode(counter)
+		default:
+			_, err = fmt.Printf("%d\t%s\n", counter.Value, counter.Name)
 		}
-		q := url.Values{"prefix": {c.Prefix}, "limit": {"1000"}, "cursor": {cursor}}
-		plain := c.target
-		plain.JSON = false
-		path := "/v1/tenants/" + url.PathEscape(c.Tenant) + "/counters?" + q.Encode()
-		if err := plain.call(ctx, http.MethodGet, path, nil, &page); err != nil {
+		if err != nil {
 			return err
 		}
-		for _, x := range page.Counters {
-			if c.JSON {
-				line, _ := json.Marshal(x) // of plain fields: never fails
-				fmt.Println(string(line))
-			} else {
-				fmt.Printf("%d\t%s\n", x.Value, x.Name)
-			}
-		}
-		if cursor = page.Cursor; cursor == "" {
-			return nil
-		}
 	}
+	return nil
 }
 
 type itemsCmd struct {
-	Add   itemsAddCmd   `cmd:"" help:"Add items to the tenant's set; each counts once."`
-	Count itemsCountCmd `cmd:"" help:"Print how many distinct items the tenant's set holds."`
+	Add   itemsAddCmd   `cmd:"" help:"Add items to a set; each counts once. Prints how many were new."`
+	Count itemsCountCmd `cmd:"" help:"Print how many distinct items a set holds."`
 }
 
 type itemsAddCmd struct {
 	target
+	Set   string   `help:"Set." default:"items"`
 	Items []string `arg:"" help:"Items."`
 }
 
 func (c *itemsAddCmd) Run(ctx context.Context) error {
-	rows := make([]map[string]string, len(c.Items))
-	for i, id := range c.Items {
-		rows[i] = map[string]string{"id": id, "tenant": c.Tenant}
-	}
-	return c.call(ctx, http.MethodPost, "/items", rows, nil)
-}
-
-type itemsCountCmd struct{ target }
-
-func (c *itemsCountCmd) Run(ctx context.Context) error {
-	var a struct {
-		Count int64 `json:"count"`
-	}
-	if err := c.call(ctx, http.MethodGet, "/items/"+url.PathEscape(c.Tenant)+"/count", nil, &a); err != nil || c.JSON {
+	cl, err := c.client()
+	if err != nil {
 		return err
 	}
-	fmt.Println(a.Count)
+	added, err := cl.AddItems(ctx, c.Set, c.Items...)
+	if err != nil {
+		return c.explain(err)
+	}
+	return c.printNumber("added", int64(added))
+}
+
+type itemsCountCmd struct {
+	target
+	Set string `help:"Set." default:"items"`
+}
+
+func (c *itemsCountCmd) Run(ctx context.Context) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	count, err := cl.Count(ctx, c.Set)
+	if err != nil {
+		return c.explain(err)
+	}
+	return c.printNumber("count", count)
+}
+
+func (t *target) printNumber(what string, n int64) error {
+	if t.JSON {
+		return json.NewEncoder(os.Stdout).Encode(map[string]int64{what: n})
+	}
+	fmt.Println(n)
 	return nil
 }
 
 type healthCmd struct{ target }
 
+// Run asks once: a health check has its own repeats.
 func (c *healthCmd) Run(ctx context.Context) error {
-	return c.call(ctx, http.MethodGet, "/readyz", nil, nil)
+	cl, err := client.New(client.Config{Servers: c.Server, Tenant: c.Tenant, Timeout: min(c.Within, 2*time.Second), FailFast: true})
+	if err != nil {
+		return err
+	}
+	return c.explain(cl.Ready(ctx))
 }

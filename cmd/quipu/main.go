@@ -37,6 +37,7 @@ type cli struct {
 	Reset   resetCmd   `cmd:"" help:"Set a counter to 0 and print what it was."`
 	List    listCmd    `cmd:"" help:"List counters."`
 	Items   itemsCmd   `cmd:"" help:"Add distinct items to a set, or count them."`
+	Import  importCmd  `cmd:"" help:"Count the requests of an access log, each line exactly once for ever."`
 	Verify  verifyCmd  `cmd:"" help:"Check a data folder that no node uses: checksums, invariants, totals."`
 	Health  healthCmd  `cmd:"" help:"Exit 0 if the node is ready, for health checks."`
 	Version versionCmd `cmd:"" help:"Print the version."`
