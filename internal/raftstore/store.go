@@ -171,11 +171,12 @@ func (s *Store) open() (err error) {
 	s.checkpoints = newCheckpointer(s)
 	s.wg.Go(s.drives)
 	s.wg.Go(s.checkpoints.run)
-	s.wg.Go(s.sweep)
 	s.wg.Go(s.markDurable)
 	if err := s.begin(); err != nil {
 		return err
 	}
+	// Only now: what the sweeper submits belongs to the incarnation just begun.
+	s.wg.Go(s.sweep)
 	last, _ := s.ledger.Applied()
 	s.logger.Info("store open", "dir", s.cfg.Dir, "replayed", last-applied, "entry", last,
 		"took", s.cfg.Now().Sub(started), "write", s.log.Method())
