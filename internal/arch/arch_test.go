@@ -17,7 +17,7 @@ var layers = [][]string{
 	{"."},
 	{"internal/limit", "internal/store", "internal/wal", "internal/datadir", "internal/arch", "internal/dashboard"},
 	{"internal/model", "internal/ledger", "internal/pool"},
-	{"internal/memstore", "internal/raftstore", "internal/httpapi", "internal/respapi", "internal/nodecounter"},
+	{"internal/storetest", "internal/memstore", "internal/raftstore", "internal/httpapi", "internal/respapi", "internal/nodecounter"},
 	{"internal/node"},
 	{"cmd/quipu"},
 	{"bench/resp", "e2e"},
