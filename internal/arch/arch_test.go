@@ -15,7 +15,7 @@ const module = "github.com/quipudb/quipu"
 // layers, from the bottom. A package imports only packages of lower layers.
 var layers = [][]string{
 	{"."},
-	{"internal/limit", "internal/store", "internal/wal", "internal/datadir", "internal/arch", "internal/dashboard"},
+	{"internal/limit", "internal/store", "internal/wal", "internal/datadir", "internal/arch", "internal/dashboard", "internal/history"},
 	{"internal/model", "internal/ledger", "internal/pool"},
 	{"internal/storetest", "internal/memstore", "internal/raftstore", "internal/httpapi", "internal/respapi", "internal/nodecounter"},
 	{"internal/node"},
