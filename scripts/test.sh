@@ -10,5 +10,6 @@ if ! scripts/install-test-deps.sh; then
 	command -v strace >/dev/null || export QUIPU_WITHOUT_STRACE=1
 fi
 go test -timeout 15m ./... || status=1
-go test -race -short -timeout 15m ./internal/pool ./internal/store ./internal/respapi ./internal/nodecounter ./internal/raftstore || status=1
+go test -race -short -timeout 15m ./internal/pool ./internal/store ./internal/respapi ./internal/nodecounter ./internal/raftstore \
+	./internal/ledger ./internal/wal ./internal/memstore ./internal/storetest ./internal/history || status=1
 exit $status
