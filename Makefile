@@ -48,8 +48,9 @@ lint: ## gofmt, vet, staticcheck, go.mod
 bench: ## Measure Quipu and Redis side by side (needs redis-server)
 	@scripts/bench.sh
 
-fuzz-short: ## Fuzz each decoder for ten seconds
+fuzz-short: ## Fuzz each decoder, and the ledger against the model, for ten seconds
 	@go test -run xxx -fuzz FuzzSegment -fuzztime 10s ./internal/wal
 	@go test -run xxx -fuzz FuzzDecodeNode -fuzztime 10s ./internal/datadir
 	@go test -run xxx -fuzz FuzzDecodeEntry -fuzztime 10s ./internal/ledger
+	@go test -run xxx -fuzz FuzzAgainstModel -fuzztime 10s ./internal/ledger
 	@go test -run xxx -fuzz FuzzParse -fuzztime 10s ./internal/respapi
