@@ -120,6 +120,7 @@ func (c *Client) attempt(ctx context.Context, server string, r *request, maybeAp
 	if err != nil {
 		return quipu.Invalid("request", "can't be made: %v", err)
 	}
+	req.GetBody = nil // or the transport sends a keyed body again by itself, beside our own attempts
 	if len(r.body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}

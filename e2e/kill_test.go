@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ type server struct {
 	http, resp string
 	cmd        *exec.Cmd
 	out        bytes.Buffer
+	wrap       []string // a command that runs the process
 }
 
 func freeAddr(t *testing.T) string {
@@ -67,26 +69,45 @@ func newServer(t *testing.T) *server {
 
 func (s *server) start(args ...string) {
 	s.t.Helper()
+	s.launch(args...)
+	if !s.awaitReady(nil, nil) {
+		s.t.Fatalf("not ready: %s", s.out.String())
+	}
+}
+
+// launch starts the process.
+func (s *server) launch(args ...string) {
+	s.t.Helper()
 	s.out.Reset()
-	s.cmd = exec.Command(binary, append([]string{"serve", "--data", s.dir, "--node", "n", "--http", s.http, "--resp", s.resp, "--segment", "4194304"}, args...)...)
+	argv := append(slices.Clone(s.wrap), binary, "serve", "--data", s.dir, "--node", "n", "--http", s.http, "--resp", s.resp, "--segment", "4194304")
+	argv = append(argv, args...)
+	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); ; {
+}
+
+// awaitReady waits until the process serves, or gives its end to err, or a
+// minute has passed.
+func (s *server) awaitReady(exited <-chan error, err *error) bool {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		select {
+		case *err = <-exited:
+			return false
+		default:
+		}
 		resp, err := http.Get("http://" + s.http + "/readyz")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return
+				return true
 			}
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("not ready: %s", s.out.String())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+	return false
 }
 
 func (s *server) kill() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Go: redis-server and redis-tools.
+# Installs what the tests need beside Go: redis-server, redis-tools and strace.
 # It does so as root, or through sudo with INSTALL=1; else it names what is
 # missing and fails.
 set -euo pipefail
@@ -7,6 +7,7 @@ missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-cli >/dev/null || missing+=(redis-tools)
 command -v redis-benchmark >/dev/null || missing+=(redis-tools)
+command -v strace >/dev/null || missing+=(strace)
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing for the tests: ${missing[*]}" >&2
 run=()

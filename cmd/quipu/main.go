@@ -3,7 +3,7 @@
 // nowhere else.
 //
 // Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 damage was
-// found (verify); 4 no server answered.
+// found (verify); 4 no server answered; 5 a count is wrong (bench, demo).
 package main
 
 import (
@@ -27,6 +27,7 @@ const (
 	exitUsage    = 2
 	exitDamage   = 3
 	exitNoServer = 4
+	exitWrong    = 5
 )
 
 type cli struct {
@@ -38,6 +39,8 @@ type cli struct {
 	List    listCmd    `cmd:"" help:"List counters."`
 	Items   itemsCmd   `cmd:"" help:"Add distinct items to a set, or count them."`
 	Import  importCmd  `cmd:"" help:"Count the requests of an access log, each line exactly once for ever."`
+	Bench   benchCmd   `cmd:"" help:"Load a server, print latency percentiles, and check the counts at the end."`
+	Demo    demoCmd    `cmd:"" help:"Show in 20 seconds that no count is lost or doubled: kill -9, dropped answers, retries."`
 	Verify  verifyCmd  `cmd:"" help:"Check a data folder that no node uses: checksums, invariants, totals."`
 	Health  healthCmd  `cmd:"" help:"Exit 0 if the node is ready, for health checks."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -58,7 +61,7 @@ func run(args []string) int {
 	parser, err := kong.New(&c,
 		kong.Name("quipu"),
 		kong.Description("A distributed counter service: every acknowledged increment is counted exactly once.\n\n"+
-			"Exit codes: 0 done, 1 failed, 2 wrong command line, 3 damage found, 4 no server answered."),
+			"Exit codes: 0 done, 1 failed, 2 wrong command line, 3 damage found, 4 no server answered, 5 a count is wrong."),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.UsageOnError(),
 	)

@@ -85,7 +85,7 @@ try
 `, buildVersion(), n.Name(), n.HTTPAddr(), n.RESPAddr(), c.Data, n.WriteMethod(), n.HTTPAddr(), host, port)
 }
 
-// explainListen says what to do about an address in use.
+// explainListen says whose an address in use is, and what to do.
 func explainListen(err error) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return err
@@ -94,5 +94,9 @@ func explainListen(err error) error {
 	if strings.Contains(err.Error(), "RESP") {
 		what = "--resp or QUIPU_RESP"
 	}
-	return fmt.Errorf("%w: another process listens there; choose another address with %s", err, what)
+	whose := "another process"
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Addr != nil {
+		whose = holder(op.Addr.String())
+	}
+	return fmt.Errorf("%w: %s listens there; choose another address with %s", err, whose, what)
 }

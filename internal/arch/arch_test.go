@@ -15,9 +15,9 @@ const module = "github.com/quipudb/quipu"
 // layers, from the bottom. A package imports only packages of lower layers.
 var layers = [][]string{
 	{"."},
-	{"client", "internal/limit", "internal/store", "internal/wal", "internal/datadir", "internal/arch", "internal/dashboard"},
+	{"client", "internal/limit", "internal/store", "internal/wal", "internal/datadir", "internal/arch", "internal/dashboard", "internal/history"},
 	{"internal/model", "internal/ledger", "internal/pool"},
-	{"internal/accesslog", "internal/memstore", "internal/raftstore", "internal/httpapi", "internal/respapi", "internal/nodecounter"},
+	{"internal/accesslog", "internal/storetest", "internal/memstore", "internal/raftstore", "internal/httpapi", "internal/respapi", "internal/nodecounter"},
 	{"internal/node"},
 	{"cmd/quipu"},
 	{"bench/resp", "e2e"},

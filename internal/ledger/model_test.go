@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/quipudb/quipu"
 	"github.com/quipudb/quipu/internal/model"
 	"github.com/quipudb/quipu/internal/store"
+	"github.com/quipudb/quipu/internal/storetest"
 )
 
 // world drives a ledger and the model with the same random entries.
@@ -28,16 +28,24 @@ type world struct {
 	stamp       int64
 	incarnation [16]byte
 	number      uint64
-	ids         []quipu.RequestID
+	generator   *storetest.Generator
 	log         [][]byte // encoded entries, from index 1
 }
 
 const testWindowMs = 60_000
 
 func newWorld(t testing.TB, seed uint64) *world {
+	return newWorldOf(t, rand.New(rand.NewPCG(seed, 11)))
+}
+
+// newWorldOf returns a world whose choices are those of rng.
+func newWorldOf(t testing.TB, rng *rand.Rand) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 11)), fs: vfs.NewCrashableMem(), stamp: 1_700_000_000_000,
+		t: t, rng: rng, fs: vfs.NewCrashableMem(), stamp: 1_700_000_000_000,
 		model: model.New(model.Settings{WindowMs: testWindowMs, SkewMs: 5_000}),
+	}
+	w.generator = &storetest.Generator{
+		Rand: rng, Now: func() int64 { return w.stamp }, Number: w.model.Number, WindowMs: testWindowMs,
 	}
 	w.opts = Options{FS: w.fs, Dir: "state", CacheBytes: 6 << 10, CheckpointBytes: 1 << 20, PebbleCacheBytes: 1 << 20, TableBytes: 2 << 10}
 	w.open()
@@ -106,177 +114,12 @@ func replay(t testing.TB, l *Ledger, log [][]byte) {
 	}
 }
 
-var (
-	testTenants = []string{"default", "a", "_node", "b"}
-	testNames   = []string{"x", "y", "z", "long-name-that-does-not-fit-into-anything-small-0123456789", "s1", "s2", "é", "a/b"}
-	testItems   = []string{"i1", "i2", "i3"}
-	deltas      = []int64{0, 1, 1, 1, -1, 7, math.MaxInt64, math.MinInt64, math.MaxInt64 - 2}
-)
-
-func pick[T any](rng *rand.Rand, s []T) T { return s[rng.IntN(len(s))] }
-
-func (w *world) op() quipu.Op {
-	rng := w.rng
-	op := quipu.Op{Tenant: pick(rng, testTenants), Name: pick(rng, testNames)}
-	if rng.IntN(3) == 0 {
-		op.Name = fmt.Sprint("n", rng.IntN(60))
-	}
-	switch n := rng.IntN(100); {
-	case n < 45:
-		op.Kind, op.Value = quipu.KindAdd, pick(rng, deltas)
-	case n < 50:
-		op.Kind = pick(rng, []quipu.Kind{quipu.KindGet, quipu.KindStat, quipu.KindCount})
-	case n < 53:
-		op.Kind, op.Item = quipu.KindHasItem, pick(rng, testItems)
-	case n < 60:
-		op.Kind, op.Value = quipu.KindSet, pick(rng, deltas)
-	case n < 63:
-		op.Kind = quipu.KindReset
-	case n < 67:
-		op.Kind = quipu.KindDelete
-	case n < 80:
-		op.Kind, op.Item = quipu.KindAddItem, pick(rng, testItems)
-	case n < 87:
-		op.Kind, op.Item = quipu.KindRemoveItem, pick(rng, testItems)
-	case n < 93:
-		op.Kind = quipu.KindExpire
-	case n < 98:
-		op.Kind = quipu.KindSweep
-	case n < 99 && rng.IntN(3) == 0:
-		op.Kind, op.Name = quipu.KindDropTenant, ""
-	case rng.IntN(6) == 0:
-		op.Kind, op.Name, op.Tenant = quipu.KindDropAll, "", ""
-	default:
-		op.Kind, op.Value = quipu.KindAdd, 1
-	}
-	if op.Kind == quipu.KindSweep || op.Kind == quipu.KindAdd && rng.IntN(2) == 0 {
-		return op
-	}
-	w.options(&op)
-	return op
-}
-
-func (w *world) options(op *quipu.Op) {
-	rng := w.rng
-	o := &quipu.Options{}
-	named := op.Name != ""
-	if !op.Kind.Reads() && rng.IntN(3) == 0 {
-		o.ID = w.id()
-	}
-	if op.Kind == quipu.KindAdd && rng.IntN(3) == 0 {
-		o.Lower, o.Upper = int64(rng.IntN(10))-10, int64(rng.IntN(10))
-		o.HasLower, o.HasUpper, o.Saturate = rng.IntN(2) == 0, rng.IntN(2) == 0, rng.IntN(2) == 0
-		if !o.HasLower {
-			o.Lower = 0
-		}
-		if !o.HasUpper {
-			o.Upper = 0
-		}
-	}
-	canExpire := op.Kind == quipu.KindAdd || op.Kind == quipu.KindSet || op.Kind == quipu.KindReset
-	if op.Kind == quipu.KindExpire || canExpire && rng.IntN(3) == 0 {
-		o.Expiry = quipu.Expiry{Mode: quipu.ExpirySet, Cond: quipu.ExpiryCond(rng.IntN(5)), Ms: int64(rng.IntN(8000) - 500), AlsoIfSome: rng.IntN(8) == 0}
-		switch rng.IntN(5) {
-		case 0:
-			o.Expiry = quipu.Expiry{Mode: quipu.ExpiryRemove}
-		case 1:
-			o.Expiry.Absolute = true
-			o.Expiry.Ms += w.stamp
-		}
-	}
-	if named && rng.IntN(4) == 0 {
-		o.If.Kind = quipu.PreconditionKind(rng.IntN(4))
-		switch o.If.Kind {
-		case quipu.IfRevision, quipu.IfAbsent:
-			if n := w.model.Number(); n > 0 && rng.IntN(3) > 0 {
-				o.If.Revision = n - min(n, uint64(rng.IntN(20)))
-			}
-		}
-	}
-	if rng.IntN(6) == 0 {
-		switch op.Kind {
-		case quipu.KindStat, quipu.KindSet, quipu.KindDelete, quipu.KindExpire:
-			o.RequireKind = quipu.NameKind(rng.IntN(3))
-		}
-	}
-	o.Replace = op.Kind == quipu.KindSet && rng.IntN(3) == 0
-	if *o != (quipu.Options{}) {
-		op.Options = o
-	}
-}
-
-// id returns a request id, often one that was used before.
-func (w *world) id() quipu.RequestID {
-	rng := w.rng
-	if len(w.ids) > 0 && rng.IntN(2) == 0 {
-		return pick(rng, w.ids)
-	}
-	id := quipu.RequestID{Key: fmt.Sprint("key-", rng.IntN(30)), Ordinal: uint32(rng.IntN(2))}
-	if rng.IntN(3) > 0 {
-		at := uint64(w.stamp + int64(rng.IntN(8000)) - 1000)
-		if rng.IntN(10) == 0 {
-			at = uint64(w.stamp - testWindowMs - int64(rng.IntN(1000)))
-		}
-		b := make([]byte, 16)
-		for i := range 6 {
-			b[i] = byte(at >> (40 - 8*i))
-		}
-		b[6], b[8], b[15] = 0x70, 0x80, byte(rng.IntN(4))
-		id = quipu.RequestID{Key: string(b), Timed: true}
-	}
-	w.ids = append(w.ids, id)
-	if len(w.ids) > 40 {
-		w.ids = w.ids[1:]
-	}
-	return id
-}
-
 // batch builds a random batch twice: for the ledger and for the model.
 func (w *world) batch() (a, b *store.Batch) {
 	a, b = new(store.Batch), new(store.Batch)
 	a.Reset()
 	b.Reset()
-	add := func(op quipu.Op, fold bool) {
-		h := store.Hash(op.Tenant, op.Name)
-		a.Add(&op, h, fold)
-		b.Add(&op, h, fold)
-	}
-	for range 1 + w.rng.IntN(12) {
-		if w.rng.IntN(8) > 0 {
-			add(w.op(), true)
-			continue
-		}
-		g := store.Group{First: len(a.Records), Count: 1 + w.rng.IntN(4), AllOrNothing: w.rng.IntN(2) == 0}
-		keyed := w.rng.IntN(2) == 0
-		for range g.Count {
-			op := w.op()
-			for op.Kind == quipu.KindSweep {
-				op = w.op()
-			}
-			if o := op.Options; g.AllOrNothing && w.rng.IntN(10) > 0 && !op.Kind.Reads() {
-				c := quipu.Options{}
-				if o != nil {
-					c = *o
-				}
-				c.ID = quipu.RequestID{}
-				if keyed {
-					c.ID = w.id()
-				}
-				op.Options = nil
-				if c != (quipu.Options{}) {
-					op.Options = &c
-				}
-			}
-			add(op, false)
-		}
-		if w.rng.IntN(3) == 0 {
-			n := w.model.Number()
-			g.Watches = []store.Watch{{Tenant: pick(w.rng, testTenants), Name: pick(w.rng, testNames),
-				If: quipu.Precondition{Kind: quipu.PreconditionKind(w.rng.IntN(4)), Revision: n - min(n, uint64(w.rng.IntN(10)))}}}
-		}
-		a.AddGroup(g)
-		b.AddGroup(g)
-	}
+	w.generator.Batch(a, b)
 	return a, b
 }
 
@@ -348,18 +191,18 @@ func normal(r store.RecordResult) store.RecordResult {
 func (w *world) compare(l *Ledger) {
 	w.t.Helper()
 	ctx := context.Background()
-	for _, tenant := range testTenants {
+	for _, tenant := range storetest.Tenants {
 		size, err := l.Size(ctx, tenant)
 		if err != nil || size != w.model.Size(tenant) {
 			w.t.Fatalf("tenant %q has %d names, the model %d (%v)", tenant, size, w.model.Size(tenant), err)
 		}
 		req := store.ListRequest{Tenant: tenant, Limit: 1 + w.rng.IntN(30)}
 		if w.rng.IntN(2) == 0 {
-			req.Prefix = pick(w.rng, []string{"n", "n1", "s", "x", "é"})
+			req.Prefix = []string{"n", "n1", "s", "x", "é"}[w.rng.IntN(5)]
 		}
 		req.Kind = quipu.NameKind(w.rng.IntN(3))
 		w.compareList(l, req)
-		for _, name := range testNames {
+		for _, name := range storetest.Names {
 			w.compareList(l, store.ListRequest{What: store.Items, Tenant: tenant, Name: name, Limit: 2})
 			ops := []quipu.Op{{Kind: quipu.KindStat, Tenant: tenant, Name: name}, {Kind: quipu.KindHasItem, Tenant: tenant, Name: name, Item: "i2"}}
 			got, want := make([]quipu.Result, 2), make([]quipu.Result, 2)
@@ -415,30 +258,7 @@ func TestAgainstModel(t *testing.T) {
 			w := newWorld(t, seed)
 			ctx := context.Background()
 			for i := range 400 {
-				w.step(i)
-				switch w.rng.IntN(25) {
-				case 0:
-					if _, _, err := w.ledger.Checkpoint(ctx); err != nil {
-						t.Fatal(err)
-					}
-				case 1:
-					w.reopen()
-				case 2:
-					w.begin()
-				case 3:
-					a, _ := w.batch()
-					var ops []quipu.Op
-					for j := range a.Records {
-						ops = append(ops, a.Records[j].Op)
-					}
-					if err := w.ledger.Load(ctx, ops); err != nil {
-						t.Fatal(err)
-					}
-				case 4:
-					w.sweep()
-				case 5:
-					w.compare(w.ledger)
-				}
+				w.turn(i)
 			}
 			w.compare(w.ledger)
 			w.ledger.Checkpoint(ctx)
@@ -454,6 +274,77 @@ func TestAgainstModel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// turn applies a batch and, now and then, does something else.
+func (w *world) turn(i int) {
+	w.t.Helper()
+	ctx := context.Background()
+	w.step(i)
+	switch w.rng.IntN(25) {
+	case 0:
+		if _, _, err := w.ledger.Checkpoint(ctx); err != nil {
+			w.t.Fatal(err)
+		}
+	case 1:
+		w.reopen()
+	case 2:
+		w.begin()
+	case 3:
+		a, _ := w.batch()
+		var ops []quipu.Op
+		for j := range a.Records {
+			ops = append(ops, a.Records[j].Op)
+		}
+		if err := w.ledger.Load(ctx, ops); err != nil {
+			w.t.Fatal(err)
+		}
+	case 4:
+		w.sweep()
+	case 5:
+		w.compare(w.ledger)
+	}
+}
+
+// choices makes the fuzzer's bytes the choices of a random run, each byte one;
+// when they are used up any will do.
+type choices struct {
+	data []byte
+	rest *rand.PCG
+}
+
+// Uint64 implements rand.Source. The byte stands in the highest bits, where
+// rand.Rand looks first.
+func (c *choices) Uint64() uint64 {
+	if len(c.data) == 0 {
+		return c.rest.Uint64()
+	}
+	b := uint64(c.data[0])
+	c.data = c.data[1:]
+	return b * 0x0101010101010101
+}
+
+// FuzzAgainstModel lets the fuzzer choose the entries, and what happens between
+// them.
+func FuzzAgainstModel(f *testing.F) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 8 {
+		seed := make([]byte, 1<<10)
+		for i := range seed {
+			seed[i] = byte(rng.Uint32())
+		}
+		f.Add(seed)
+	}
+	const longest = 4 << 10 // so that one run takes milliseconds
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &choices{data: data[:min(len(data), longest)], rest: rand.NewPCG(1, 2)}
+		w := newWorldOf(t, rand.New(c))
+		defer func() { w.ledger.Close() }()
+		for i := 0; len(c.data) > 0; i++ {
+			w.turn(i)
+		}
+		w.compare(w.ledger)
+	})
 }
 
 // sweep applies the sweeps that the ledger finds due, and checks that it finds

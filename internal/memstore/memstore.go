@@ -104,6 +104,23 @@ func (s *Store) sweep() {
 	s.model.Apply(s.model.Time(), s.incarnation, s.number, &b)
 }
 
+// Begin begins an incarnation, as an entry of a log does that a node of that
+// name puts there.
+func (s *Store) Begin(node string, incarnation [16]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.model.Begin(s.now(), node, incarnation)
+}
+
+// Apply applies a batch under a number of an incarnation, as an entry of a log
+// does, and tells what became of it.
+func (s *Store) Apply(incarnation [16]byte, number uint64, b *store.Batch) store.Fate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep()
+	return s.model.Apply(s.now(), incarnation, number, b)
+}
+
 // Resident implements store.Store.
 func (s *Store) Resident([]quipu.Op, []uint64) bool { return true }
 

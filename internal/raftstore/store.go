@@ -103,6 +103,7 @@ type job struct {
 	end   func(index uint64, err error) // of an entry of the store's own
 	index uint64
 	code  quipu.Code
+	fate  store.Fate // what the ledger said
 }
 
 // Open opens or makes the data folder, recovers, and begins a new incarnation
@@ -171,11 +172,12 @@ func (s *Store) open() (err error) {
 	s.checkpoints = newCheckpointer(s)
 	s.wg.Go(s.drives)
 	s.wg.Go(s.checkpoints.run)
-	s.wg.Go(s.sweep)
 	s.wg.Go(s.markDurable)
 	if err := s.begin(); err != nil {
 		return err
 	}
+	// Only now: what the sweeper submits belongs to the incarnation just begun.
+	s.wg.Go(s.sweep)
 	last, _ := s.ledger.Applied()
 	s.logger.Info("store open", "dir", s.cfg.Dir, "replayed", last-applied, "entry", last,
 		"took", s.cfg.Now().Sub(started), "write", s.log.Method())
@@ -339,8 +341,8 @@ func (s *Store) drive() {
 func (s *Store) commit(jobs []*job) {
 	for _, j := range jobs {
 		bound := entryOverhead
-		if j.batch != nil {
-			bound += j.batch.Bytes
+		if b := j.entry.Batch; b != nil {
+			bound += b.Bytes
 		}
 		// Refusals come before a number is given.
 		if err := s.log.Reserve(bound); err != nil {
@@ -351,7 +353,7 @@ func (s *Store) commit(jobs []*job) {
 			s.finished = append(s.finished, j)
 			continue
 		}
-		if j.entry.Type == ledger.EntryBatch {
+		if j.batch != nil {
 			s.number++
 			j.entry.Number = s.number
 		}
@@ -444,6 +446,7 @@ func (s *Store) apply(entries []*raftpb.Entry) error {
 		if j == nil {
 			continue
 		}
+		j.fate = fate
 		if j.batch != nil && fate != store.Applied {
 			return fmt.Errorf("batch %d of this incarnation, entry %d, was answered %v", target.Number, target.Index, fate)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
@@ -206,6 +207,34 @@ func TestExpires(t *testing.T) {
 	}
 	p.Close()
 	s.Close()
+}
+
+// TestReopenWithExpired: names whose time came while the node was down are
+// swept after the restart, in the incarnation that it begins.
+func TestReopenWithExpired(t *testing.T) {
+	fs := vfs.NewMem()
+	for life := range 20 {
+		cfg := testConfig(fs)
+		now := time.Now().Add(time.Duration(life) * time.Hour)
+		cfg.Now = func() time.Time { return now }
+		s := open(t, cfg)
+		p := newPool(t, s)
+		op := add(fmt.Sprint("c", life), 1, quipu.RequestID{})
+		op.Options = &quipu.Options{Expiry: quipu.Expiry{Mode: quipu.ExpirySet, Ms: 1000}}
+		if r := do(t, p, op); r[0].Code != quipu.CodeOK {
+			t.Fatalf("life %d: %+v", life, r[0])
+		}
+		for n := int64(2); n > 1; {
+			var err error
+			if n, err = p.Size(t.Context(), quipu.DefaultTenant); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Close()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestList(t *testing.T) {

@@ -160,7 +160,11 @@ func TestScript(t *testing.T) {
 // what was acknowledged is there, and the write under way is there whole or
 // not at all.
 func TestCrash(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		mem := vfs.NewCrashableMem()
 		watch := &watchFS{FS: VFS(mem)}
