@@ -424,7 +424,7 @@ func (s *session) scan(cursor []byte, options [][]byte, req store.ListRequest) s
 	if err != nil {
 		return "ERR invalid cursor"
 	}
-	pattern, count := "*", int64(10)
+	pattern, count, nothing := "*", int64(10), false // nothing has the type that is asked for
 	for i := 0; i < len(options); i += 2 {
 		word := lower(options[i])
 		if i+1 >= len(options) {
@@ -442,20 +442,23 @@ func (s *session) scan(cursor []byte, options [][]byte, req store.ListRequest) s
 				return errSyntax
 			}
 		case word == "type" && req.What == store.Names:
-			switch lower(options[i+1]) {
+			switch nothing = false; lower(options[i+1]) {
 			case "string":
 				req.Kind = quipu.KindCounter
 			case "set":
 				req.Kind = quipu.KindItems
 			default:
-				s.out.array(2)
-				s.out.bulk("0")
-				s.out.array(0)
-				return ""
+				nothing = true
 			}
 		default:
 			return errSyntax
 		}
+	}
+	if nothing {
+		s.out.array(2)
+		s.out.bulk("0")
+		s.out.array(0)
+		return ""
 	}
 	if at != 0 {
 		after, ok := s.server.cursors.find(at)
