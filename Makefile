@@ -39,7 +39,7 @@ clean-data: ## Remove the data folder (asks)
 	@if [ -f $(RUN)/pid ] && kill -0 $$(cat $(RUN)/pid) 2>/dev/null; then echo "the node is running: make down first"; exit 1; fi
 	@printf 'Remove %s with all counters in it? [y/N] ' "$(DATA)"; read answer; [ "$$answer" = y ] && rm -rf "$(DATA)" && echo removed || echo kept
 
-test: ## Run all tests; installs redis-server, redis-tools and strace as root or with INSTALL=1
+test: ## Run all tests; installs Redis, its tests, Tcl, redis-py and strace as root or with INSTALL=1
 	@scripts/test.sh
 
 test-short: ## Run the quick tests

@@ -61,7 +61,8 @@ func planSelect(s *session, args [][]byte) string {
 	return s.text("OK")
 }
 
-const maxDatabase = 1 << 20
+// maxDatabase is the last database's number.
+const maxDatabase = 999_999
 
 func planHello(s *session, args [][]byte) string {
 	resp3 := s.out.resp3
@@ -172,7 +173,13 @@ func planClient(s *session, args [][]byte) string {
 	case sub == "list" && len(args) == 2:
 		return s.bulk(s.describe())
 	}
-	return "ERR CLIENT " + clip(args[1]) + " is not served, or has the wrong number of arguments"
+	return unknownSubcommand("CLIENT", args[1])
+}
+
+// unknownSubcommand is the error that Redis answers, but for the help that it
+// offers.
+func unknownSubcommand(command string, sub []byte) string {
+	return "ERR unknown subcommand '" + clip(sub) + "' of " + command + ", or the wrong number of arguments"
 }
 
 func (s *session) describe() string {
@@ -186,7 +193,7 @@ func (s *session) describe() string {
 // settings are what CONFIG GET tells; CONFIG SET of them is accepted and
 // changes nothing.
 var settings = map[string]string{
-	"save": "", "appendonly": "yes", "appendfsync": "always", "maxmemory": "0", "maxmemory-policy": "noeviction", "databases": "1048577",
+	"save": "", "appendonly": "yes", "appendfsync": "always", "maxmemory": "0", "maxmemory-policy": "noeviction", "databases": "1000000",
 	"timeout": "0", "set-max-intset-entries": "512", "proto-max-bulk-len": "16777216", "slave-read-only": "yes", "lazyfree-lazy-expire": "no",
 	"lazyfree-lazy-server-del": "no", "lazyfree-lazy-user-flush": "no", "active-expire": "yes",
 }
@@ -226,14 +233,14 @@ func planConfig(s *session, args [][]byte) string {
 	case "resetstat":
 		return s.text("OK")
 	}
-	return "ERR CONFIG " + clip(args[1]) + " is not served"
+	return unknownSubcommand("CONFIG", args[1])
 }
 
 func planFunction(s *session, args [][]byte) string {
 	if lower(args[1]) == "flush" {
 		return s.text("OK")
 	}
-	return "ERR FUNCTION " + clip(args[1]) + " is not served"
+	return unknownSubcommand("FUNCTION", args[1])
 }
 
 func planCommand(s *session, args [][]byte) string {
@@ -270,7 +277,7 @@ func planCommand(s *session, args [][]byte) string {
 	case "docs":
 		return s.raw(func(w *writer) { w.dict(0) })
 	}
-	return "ERR COMMAND " + clip(args[1]) + " is not served"
+	return unknownSubcommand("COMMAND", args[1])
 }
 
 func (c *command) describe(w *writer) {
@@ -417,7 +424,7 @@ func (s *session) scan(cursor []byte, options [][]byte, req store.ListRequest) s
 	if err != nil {
 		return "ERR invalid cursor"
 	}
-	pattern, count := "*", int64(10)
+	pattern, count, nothing := "*", int64(10), false // nothing has the type that is asked for
 	for i := 0; i < len(options); i += 2 {
 		word := lower(options[i])
 		if i+1 >= len(options) {
@@ -435,20 +442,23 @@ func (s *session) scan(cursor []byte, options [][]byte, req store.ListRequest) s
 				return errSyntax
 			}
 		case word == "type" && req.What == store.Names:
-			switch lower(options[i+1]) {
+			switch nothing = false; lower(options[i+1]) {
 			case "string":
 				req.Kind = quipu.KindCounter
 			case "set":
 				req.Kind = quipu.KindItems
 			default:
-				s.out.array(2)
-				s.out.bulk("0")
-				s.out.array(0)
-				return ""
+				nothing = true
 			}
 		default:
 			return errSyntax
 		}
+	}
+	if nothing {
+		s.out.array(2)
+		s.out.bulk("0")
+		s.out.array(0)
+		return ""
 	}
 	if at != 0 {
 		after, ok := s.server.cursors.find(at)

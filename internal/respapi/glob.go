@@ -1,49 +1,50 @@
 package respapi
 
 // match reports whether s matches a glob pattern as Redis' stringmatch does.
+// Where it fails behind a '*', that '*' takes one byte more; those before it
+// never need to, so that the work is bounded by the product of the lengths
+// whatever the pattern is.
 func match(p, s string) bool {
-	for len(p) > 0 {
-		switch p[0] {
-		case '*':
-			for len(p) > 1 && p[1] == '*' {
-				p = p[1:]
-			}
-			if len(p) == 1 {
+	star, behind, rest := false, "", "" // the last '*': the pattern behind it, what it has not taken
+	for {
+		if p != "" && p[0] == '*' {
+			if p = p[1:]; p == "" {
 				return true
 			}
-			for i := 0; i <= len(s); i++ {
-				if match(p[1:], s[i:]) {
-					return true
-				}
-			}
-			return false
-		case '?':
-			if s == "" {
-				return false
-			}
-		case '[':
-			if s == "" {
-				return false
-			}
-			rest, ok := matchClass(p[1:], s[0])
-			if !ok {
-				return false
-			}
-			p, s = rest, s[1:]
+			star, behind, rest = true, p, s
 			continue
-		case '\\':
-			if len(p) > 1 {
-				p = p[1:]
-			}
-			fallthrough
-		default:
-			if s == "" || p[0] != s[0] {
-				return false
+		}
+		if p == "" && s == "" {
+			return true
+		}
+		if p != "" && s != "" {
+			if next, ok := matchByte(p, s[0]); ok {
+				p, s = next, s[1:]
+				continue
 			}
 		}
-		p, s = p[1:], s[1:]
+		if !star || rest == "" {
+			return false
+		}
+		rest = rest[1:]
+		p, s = behind, rest
 	}
-	return s == ""
+}
+
+// matchByte matches one byte against the front of a pattern that is not a '*',
+// and returns what follows.
+func matchByte(p string, c byte) (rest string, ok bool) {
+	switch p[0] {
+	case '?':
+		return p[1:], true
+	case '[':
+		return matchClass(p[1:], c)
+	case '\\':
+		if len(p) > 1 {
+			p = p[1:]
+		}
+	}
+	return p[1:], p[0] == c
 }
 
 // matchClass matches one byte against what follows a '[', and returns what

@@ -412,7 +412,7 @@ func (c *loopConn) read() {
 	}
 	c.busy = true
 	go func() {
-		c.results = c.readAll(context.Background())
+		c.readCold(context.Background(), c.results)
 		c.finish()
 	}()
 }

@@ -283,16 +283,20 @@ func (s *session) needsStore() (ops, reads bool) {
 	return len(s.sub.Ops) > 0, !s.writes && len(s.sub.Groups) == 0
 }
 
-// reads answers a burst of reads that is not answered from memory.
+// readAll answers a burst of reads, from memory or from the disk.
 func (s *session) readAll(ctx context.Context) []quipu.Result {
 	results := make([]quipu.Result, len(s.sub.Ops))
-	if s.server.cfg.Backend.TryRead(s.sub.Ops, results) {
-		return results
+	if !s.server.cfg.Backend.TryRead(s.sub.Ops, results) {
+		s.readCold(ctx, results)
 	}
+	return results
+}
+
+// readCold answers a burst of reads that is not answered from memory.
+func (s *session) readCold(ctx context.Context, results []quipu.Result) {
 	if err := s.server.cfg.Backend.Read(ctx, s.sub.Ops, results); err != nil {
 		for i := range results {
 			results[i].Code = quipu.CodeNotReady
 		}
 	}
-	return results
 }
