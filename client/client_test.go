@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/quipudb/quipu"
 	"github.com/quipudb/quipu/client"
@@ -309,12 +308,14 @@ func TestAnswersOfOthers(t *testing.T) {
 		{500, `{"type":"urn:quipu:problem:new","detail":"x"}`, quipu.ErrUnknown},
 		{503, `{"type":"urn:quipu:problem:not-ready","detail":"x"}`, quipu.ErrNotReady},
 	} {
-		c := newClient(t, client.Config{Timeout: 50 * time.Millisecond, Servers: []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		ctx, cancel := context.WithCancel(context.Background())
+		c := newClient(t, client.Config{OnRepeat: func(error) { cancel() }, Servers: []string{serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(row.status)
 			w.Write([]byte(row.body))
 		}))}})
-		if _, err := c.Add(context.Background(), "n", 1); !errors.Is(err, row.want) {
+		if _, err := c.Add(ctx, "n", 1); !errors.Is(err, row.want) {
 			t.Errorf("%d %s: %v, want %v", row.status, row.body, err, row.want)
 		}
+		cancel()
 	}
 }

@@ -96,6 +96,9 @@ func (c *Client) send(ctx context.Context, r *request) error {
 		if c.config.OnRepeat != nil {
 			c.config.OnRepeat(failed.err)
 		}
+		if ctx.Err() != nil {
+			return final
+		}
 	}
 }
 

@@ -10,37 +10,9 @@ import (
 	"github.com/quipudb/quipu/internal/store"
 )
 
-// opJSON is one operation of a batch.
-type opJSON struct {
-	Op         string  `json:"op"`
-	Tenant     string  `json:"tenant,omitempty"`
-	Name       string  `json:"name"`
-	Delta      *int64  `json:"delta,omitempty"`
-	Value      *int64  `json:"value,omitempty"`
-	Item       string  `json:"item,omitempty"`
-	Key        string  `json:"key,omitempty"`
-	IfRevision *uint64 `json:"ifRevision,omitempty"`
-	boundsJSON
-	expiryJSON
-}
-
 var batchKinds = map[string]quipu.Kind{
 	"add": quipu.KindAdd, "set": quipu.KindSet, "reset": quipu.KindReset, "delete": quipu.KindDelete, "get": quipu.KindGet,
 	"expire": quipu.KindExpire, "addItem": quipu.KindAddItem, "removeItem": quipu.KindRemoveItem,
-}
-
-// resultJSON is what came of one operation of a batch.
-type resultJSON struct {
-	Outcome  string   `json:"outcome"`
-	Value    int64    `json:"value"`
-	Applied  int64    `json:"applied"`
-	Revision uint64   `json:"revision"`
-	Replayed bool     `json:"replayed"`
-	Old      *int64   `json:"old,omitempty"`
-	Changed  *bool    `json:"changed,omitempty"`
-	Exists   *bool    `json:"exists,omitempty"`
-	TTLMs    *int64   `json:"ttlMs,omitempty"`
-	Error    *problem `json:"error,omitempty"`
 }
 
 // op turns a row of the body into an operation; header is the request's key.

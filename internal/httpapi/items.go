@@ -34,10 +34,7 @@ func (s *Server) postItems(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	var rows []struct {
-		ID     *string `json:"id"`
-		Tenant *string `json:"tenant"`
-	}
+	var rows []itemJSON
 	if err := unmarshal(body, &rows); err != nil {
 		fail(w, err)
 		return

@@ -8,21 +8,6 @@ import (
 	"github.com/quipudb/quipu"
 )
 
-// problem is an error as RFC 9457 has it, with our members.
-type problem struct {
-	Type      string `json:"type"`
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Detail    string `json:"detail,omitempty"`
-	Field     string `json:"field,omitempty"`
-	Outcome   string `json:"outcome"`
-	Retryable bool   `json:"retryable"`
-	// Value and Revision tell how the name stands, where an operation was
-	// refused for it.
-	Value    *int64  `json:"value,omitempty"`
-	Revision *uint64 `json:"revision,omitempty"`
-}
-
 const problemPrefix = "urn:quipu:problem:"
 
 // statuses maps codes to statuses.

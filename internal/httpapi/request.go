@@ -53,12 +53,6 @@ func unmarshal(body []byte, v any) error {
 	return e
 }
 
-// options of a writing call, as JSON.
-type expiryJSON struct {
-	TTLMs  *int64 `json:"ttlMs,omitempty"`
-	Expiry string `json:"expiry,omitempty"`
-}
-
 // expiry: set is meant where a time is given and nothing else said.
 func (x expiryJSON) expiry() (quipu.Expiry, error) {
 	var out quipu.Expiry
@@ -86,12 +80,6 @@ func (x expiryJSON) expiry() (quipu.Expiry, error) {
 	default:
 		return out, quipu.Invalid("expiry", "is %q: it is set, keep, ifNone or remove", mode)
 	}
-}
-
-type boundsJSON struct {
-	Lower    *int64 `json:"lower,omitempty"`
-	Upper    *int64 `json:"upper,omitempty"`
-	Overflow string `json:"overflow,omitempty"`
 }
 
 func (b boundsJSON) into(o *quipu.Options) error {

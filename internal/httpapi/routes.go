@@ -12,45 +12,6 @@ import (
 	"github.com/quipudb/quipu/internal/store"
 )
 
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/tenants/{tenant}/counters/{name}/add", s.add)
-	mux.HandleFunc("POST /v1/tenants/{tenant}/counters/{name}/reset", s.reset)
-	mux.HandleFunc("GET /v1/tenants/{tenant}/counters/{name}", s.get)
-	mux.HandleFunc("PUT /v1/tenants/{tenant}/counters/{name}", s.put)
-	mux.HandleFunc("DELETE /v1/tenants/{tenant}/counters/{name}", s.remove(quipu.KindCounter))
-	mux.HandleFunc("GET /v1/tenants/{tenant}/counters", s.list(store.Names, quipu.KindCounter))
-	mux.HandleFunc("GET /v1/tenants/{tenant}/sets", s.list(store.Names, quipu.KindItems))
-	mux.HandleFunc("GET /v1/tenants/{tenant}/sets/{name}/items", s.list(store.Items, quipu.KindNone))
-	mux.HandleFunc("POST /v1/tenants/{tenant}/sets/{name}/items", s.addItems)
-	mux.HandleFunc("PUT /v1/tenants/{tenant}/sets/{name}/items/{item}", s.item(quipu.KindAddItem))
-	mux.HandleFunc("DELETE /v1/tenants/{tenant}/sets/{name}/items/{item}", s.item(quipu.KindRemoveItem))
-	mux.HandleFunc("GET /v1/tenants/{tenant}/sets/{name}/items/{item}", s.hasItem)
-	mux.HandleFunc("GET /v1/tenants/{tenant}/sets/{name}/count", s.setCount)
-	mux.HandleFunc("DELETE /v1/tenants/{tenant}/sets/{name}", s.remove(quipu.KindItems))
-	mux.HandleFunc("GET /v1/tenants", s.list(store.Tenants, quipu.KindNone))
-	mux.HandleFunc("DELETE /v1/tenants/{tenant}", s.dropTenant)
-	mux.HandleFunc("POST /v1/batch", s.batch)
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("POST /items", s.postItems)
-	mux.HandleFunc("GET /items/{tenant}/count", s.itemsCount)
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, r, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", s.readyz)
-	if s.cfg.Metrics != nil {
-		mux.Handle("GET /metrics", s.cfg.Metrics)
-	}
-	if s.cfg.Dashboard != nil {
-		mux.Handle("GET /{$}", s.cfg.Dashboard)
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		notFound(w, "there is no "+r.Method+" "+r.URL.EscapedPath())
-	})
-	return s.counted(mux)
-}
-
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	if err := s.cfg.Ready(); err != nil {
 		w.Header().Set("Retry-After", "1")
@@ -83,17 +44,6 @@ func target(r *http.Request, kind quipu.Kind) (quipu.Op, error) {
 		return op, &quipu.Error{Code: quipu.CodeReserved, Field: "tenant"}
 	}
 	return op, nil
-}
-
-// answer of one writing call.
-type answerJSON struct {
-	Value    int64  `json:"value"`
-	Old      *int64 `json:"old,omitempty"`
-	Applied  int64  `json:"applied"`
-	Revision uint64 `json:"revision"`
-	Replayed bool   `json:"replayed"`
-	Changed  *bool  `json:"changed,omitempty"`
-	TTLMs    *int64 `json:"ttlMs,omitempty"`
 }
 
 func newAnswer(op *quipu.Op, r *quipu.Result) answerJSON {
@@ -146,11 +96,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, op quipu.Op) {
 }
 
 func (s *Server) add(w http.ResponseWriter, r *http.Request) {
-	body := struct {
-		Delta *int64 `json:"delta"`
-		boundsJSON
-		expiryJSON
-	}{}
+	var body addJSON
 	s.write(w, r, quipu.KindAdd, &body, func(op *quipu.Op) (err error) {
 		op.Value = 1
 		if body.Delta != nil {
@@ -165,10 +111,7 @@ func (s *Server) add(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) put(w http.ResponseWriter, r *http.Request) {
-	body := struct {
-		Value *int64 `json:"value"`
-		expiryJSON
-	}{}
+	var body putJSON
 	s.write(w, r, quipu.KindSet, &body, func(op *quipu.Op) (err error) {
 		if body.Value == nil {
 			return quipu.Invalid("value", "is missing")
@@ -180,7 +123,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) reset(w http.ResponseWriter, r *http.Request) {
-	body := struct{ expiryJSON }{}
+	var body resetJSON
 	s.write(w, r, quipu.KindReset, &body, func(op *quipu.Op) (err error) {
 		op.Options.Expiry, err = body.expiry()
 		return err
@@ -263,13 +206,6 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, op quipu.Op) (quip
 	return results[0], true
 }
 
-type counterJSON struct {
-	Name     string `json:"name"`
-	Value    int64  `json:"value"`
-	Revision uint64 `json:"revision"`
-	TTLMs    *int64 `json:"ttlMs,omitempty"`
-}
-
 func newCounter(name string, r *quipu.Result) counterJSON {
 	c := counterJSON{Name: name, Value: r.Value, Revision: r.Revision}
 	if r.ExpireAt != 0 {
@@ -289,7 +225,7 @@ func (s *Server) setCount(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if res, ok := s.read(w, r, op); ok {
-		writeJSON(w, r, http.StatusOK, map[string]int64{"count": res.Value})
+		writeJSON(w, r, http.StatusOK, countJSON{res.Value})
 	}
 }
 
@@ -308,15 +244,13 @@ func (s *Server) hasItem(w http.ResponseWriter, r *http.Request) {
 	case !res.Changed:
 		notFound(w, fmt.Sprintf("the set %q of tenant %q does not hold %q", op.Name, op.Tenant, op.Item))
 	default:
-		writeJSON(w, r, http.StatusOK, map[string]bool{"member": true})
+		writeJSON(w, r, http.StatusOK, memberJSON{true})
 	}
 }
 
 // addItems adds several items, all or none.
 func (s *Server) addItems(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Items []string `json:"items"`
-	}
+	var body addItemsJSON
 	base, err := target(r, quipu.KindAddItem)
 	var o *quipu.Options
 	if err == nil {
@@ -366,7 +300,7 @@ func (s *Server) addItems(w http.ResponseWriter, r *http.Request) {
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
-	writeJSON(w, r, http.StatusOK, map[string]any{"added": added, "count": results[len(results)-1].Value, "replayed": replayed})
+	writeJSON(w, r, http.StatusOK, addedJSON{added, results[len(results)-1].Value, replayed})
 }
 
 // atomic commits operations all or none; ok is false if the answer was written.
@@ -440,45 +374,25 @@ func (s *Server) list(what store.What, kind quipu.NameKind) http.HandlerFunc {
 
 func listAnswer(what store.What, kind quipu.NameKind, page store.ListPage, cursor string) any {
 	names := make([]string, 0, len(page.Entries))
+	for _, e := range page.Entries {
+		names = append(names, e.Name)
+	}
 	switch {
 	case what == store.Tenants:
-		for _, e := range page.Entries {
-			names = append(names, e.Name)
-		}
-		return struct {
-			Tenants []string `json:"tenants"`
-			Cursor  string   `json:"cursor"`
-		}{names, cursor}
+		return tenantsJSON{names, cursor}
 	case what == store.Items:
-		for _, e := range page.Entries {
-			names = append(names, e.Name)
-		}
-		return struct {
-			Items  []string `json:"items"`
-			Cursor string   `json:"cursor"`
-		}{names, cursor}
+		return itemsJSON{names, cursor}
 	case kind == quipu.KindItems:
-		type setJSON struct {
-			Name     string `json:"name"`
-			Count    int64  `json:"count"`
-			Revision uint64 `json:"revision"`
-		}
 		sets := make([]setJSON, 0, len(page.Entries))
 		for _, e := range page.Entries {
 			sets = append(sets, setJSON{e.Name, e.Value, e.Revision})
 		}
-		return struct {
-			Sets   []setJSON `json:"sets"`
-			Cursor string    `json:"cursor"`
-		}{sets, cursor}
+		return setsJSON{sets, cursor}
 	default:
 		counters := make([]counterJSON, 0, len(page.Entries))
 		for _, e := range page.Entries {
 			counters = append(counters, counterJSON{Name: e.Name, Value: e.Value, Revision: e.Revision})
 		}
-		return struct {
-			Counters []counterJSON `json:"counters"`
-			Cursor   string        `json:"cursor"`
-		}{counters, cursor}
+		return countersJSON{counters, cursor}
 	}
 }

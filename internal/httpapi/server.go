@@ -46,10 +46,11 @@ type Config struct {
 
 // Server serves HTTP.
 type Server struct {
-	cfg     Config
-	handler http.Handler
-	http    *http.Server
-	stats   counters
+	cfg      Config
+	handler  http.Handler
+	http     *http.Server
+	document []byte // /openapi.json
+	stats    counters
 }
 
 // New returns a server that is not serving yet.
