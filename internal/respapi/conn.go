@@ -117,5 +117,6 @@ func (c *conn) flush() error {
 	n, err := c.nc.Write(c.out.buf)
 	c.server.stats.out.Add(uint64(n))
 	c.out.reset()
+	c.begin()
 	return err
 }

@@ -2,6 +2,7 @@ package respapi
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -153,4 +154,28 @@ func TestSlowConnections(t *testing.T) {
 			t.Errorf("errors %d, refused %d", st.Errors, st.Refused)
 		}
 	})
+}
+
+// TestUnfinishedCommand: what was read of a command is not read again when more
+// of it comes, and nothing of a huge one is kept.
+func TestUnfinishedCommand(t *testing.T) {
+	const args = 100_000
+	send := []byte(fmt.Sprintf("*%d\r\n", args) + strings.Repeat("$1\r\nx\r\n", args))
+	var p parser
+	for end := 0; end < len(send); end += 1000 {
+		if _, _, err := p.parse(send[:end], nil); !errors.Is(err, errIncomplete) {
+			t.Fatalf("with %d bytes: %v", end, err)
+		}
+		if end > 0 && (p.at < end-10 || p.at > end || len(p.args)+p.left != args) {
+			t.Fatalf("of %d bytes %d are read, %d arguments and %d to come", end, p.at, len(p.args), p.left)
+		}
+	}
+	got, n, err := p.parse(send, nil)
+	if err != nil || n != len(send) || len(got) != args {
+		t.Fatalf("%d arguments in %d bytes, %v", len(got), n, err)
+	}
+	idle := session{parser: p, args: got}
+	if idle.begin(); cap(idle.parser.args)+cap(idle.args) > 2*keptEntries {
+		t.Fatalf("room for %d and %d arguments is kept", cap(idle.parser.args), cap(idle.args))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -401,10 +402,7 @@ func (c *loopConn) burst() bool {
 
 // read answers a burst of reads, from memory or on a goroutine.
 func (c *loopConn) read() {
-	if cap(c.results) < len(c.sub.Ops) {
-		c.results = make([]quipu.Result, len(c.sub.Ops))
-	}
-	c.results = c.results[:len(c.sub.Ops)]
+	c.results = slices.Grow(emptied(c.results), len(c.sub.Ops))[:len(c.sub.Ops)]
 	clear(c.results)
 	if c.server.cfg.Backend.TryRead(c.sub.Ops, c.results) {
 		c.render(c.results)
@@ -475,5 +473,6 @@ func (c *loopConn) flush() bool {
 	}
 	c.written = 0
 	c.out.reset()
+	c.begin()
 	return true
 }

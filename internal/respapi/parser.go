@@ -16,48 +16,79 @@ type protocolError string
 
 func (e protocolError) Error() string { return "Protocol error: " + string(e) }
 
+// parser reads commands from the front of a connection's buffer. Of a command
+// that has come in part it remembers what it has read, or one of a million
+// arguments that comes byte by byte would be read anew at each. So the bytes
+// that follow an errIncomplete begin with those that it was given.
+type parser struct {
+	at   int // how far the unfinished command was read; 0 at a command's beginning
+	left int // its arguments to come
+	args []span
+}
+
+// span is where an argument stands, counted from the command's beginning.
+type span struct{ from, to int32 }
+
 // parse reads one command, a RESP array of bulk strings or an inline line, from
 // the front of buf. It returns the arguments, which alias buf, appended to args,
 // and how many bytes they took; no arguments is an empty line, to be skipped.
 // Nothing is allocated from a length that buf does not hold.
-func parse(buf []byte, args [][]byte) ([][]byte, int, error) {
+func (p *parser) parse(buf []byte, args [][]byte) ([][]byte, int, error) {
 	if len(buf) == 0 {
 		return args, 0, errIncomplete
 	}
 	if buf[0] != '*' {
 		return parseInline(buf, args)
 	}
-	count, at, err := parseLength(buf, 1, "invalid multibulk length")
-	if err != nil {
-		return args, 0, err
-	}
-	if count > limit.CommandArgs {
-		return args, 0, protocolError("invalid multibulk length")
-	}
-	for range max(count, 0) {
-		if at >= len(buf) {
-			return args, 0, tooLong(len(buf))
-		}
-		if buf[at] != '$' {
-			return args, 0, protocolError("expected '$', got '" + string(buf[at:at+1]) + "'")
-		}
-		n, next, err := parseLength(buf, at+1, "invalid bulk length")
+	if p.at == 0 {
+		count, at, err := parseLength(buf, 1, "invalid multibulk length")
 		if err != nil {
 			return args, 0, err
 		}
-		if n < 0 || n > limit.CommandBytes {
-			return args, 0, protocolError("invalid bulk length")
+		if count > limit.CommandArgs {
+			return args, 0, protocolError("invalid multibulk length")
 		}
-		if next+n+2 > len(buf) {
-			if next+n > limit.CommandBytes {
-				return args, 0, protocolError("too big command")
-			}
-			return args, 0, errIncomplete
-		}
-		args = append(args, buf[next:next+n:next+n])
-		at = next + n + 2
+		p.at, p.left, p.args = at, max(count, 0), p.args[:0]
 	}
-	return args, at, nil
+	for p.left > 0 {
+		from, to, err := parseBulk(buf, p.at)
+		if err != nil {
+			return args, 0, err
+		}
+		p.args = append(p.args, span{int32(from), int32(to)})
+		p.at, p.left = to+2, p.left-1
+	}
+	for _, a := range p.args {
+		args = append(args, buf[a.from:a.to:a.to])
+	}
+	n := p.at
+	p.at = 0
+	return args, n, nil
+}
+
+// parseBulk reads a bulk string at a position, and returns where its body
+// stands.
+func parseBulk(buf []byte, at int) (from, to int, err error) {
+	if at >= len(buf) {
+		return 0, 0, tooLong(len(buf))
+	}
+	if buf[at] != '$' {
+		return 0, 0, protocolError("expected '$', got '" + string(buf[at:at+1]) + "'")
+	}
+	n, from, err := parseLength(buf, at+1, "invalid bulk length")
+	if err != nil {
+		return 0, 0, err
+	}
+	if n < 0 || n > limit.CommandBytes {
+		return 0, 0, protocolError("invalid bulk length")
+	}
+	if to = from + n; to+2 > len(buf) {
+		if to > limit.CommandBytes {
+			return 0, 0, protocolError("too big command")
+		}
+		return 0, 0, errIncomplete
+	}
+	return from, to, nil
 }
 
 func tooLong(n int) error {

@@ -2,12 +2,14 @@ package respapi
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -321,14 +323,26 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("SET \"a\\x41\" 'b'\r\n"))
 	f.Add([]byte("*1000000\r\n$99999999\r\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		args, n, err := parse(data, nil)
+		args, n, err := new(parser).parse(data, nil)
+		// Byte by byte the answer is the same.
+		var p parser
+		for end := range len(data) + 1 {
+			some, m, perr := p.parse(data[:end:end], nil)
+			if errors.Is(perr, errIncomplete) && end < len(data) {
+				continue
+			}
+			if m != n && perr == nil || err == nil && (perr != nil || !slices.EqualFunc(some, args, bytes.Equal)) {
+				t.Fatalf("with %d bytes: %q, %d, %v; at once: %q, %d, %v", end, some, m, perr, args, n, err)
+			}
+			break
+		}
 		if err != nil {
 			return
 		}
 		if n <= 0 || n > len(data) {
 			t.Fatalf("took %d of %d bytes", n, len(data))
 		}
-		again, m, err := parse(append(data[:n:n], "more"...), nil)
+		again, m, err := new(parser).parse(append(data[:n:n], "more"...), nil)
 		if err != nil || m != n || len(again) != len(args) {
 			t.Fatalf("what follows changes the command: %v, %d and %d bytes", err, n, m)
 		}

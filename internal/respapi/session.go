@@ -33,8 +33,9 @@ type session struct {
 	watches []store.Watch
 	closing bool // after the replies
 
-	once *onceArgs // the request id of the command that is planned
-	args [][]byte
+	once   *onceArgs // the request id of the command that is planned
+	parser parser
+	args   [][]byte
 }
 
 // reply renders one command's answer from the results of its operations.
@@ -73,13 +74,28 @@ func alias(b []byte) string {
 	return unsafe.String(&b[0], len(b))
 }
 
-// begin starts a burst.
+// begin starts a burst, or ends one that is answered: it empties the lists, and
+// gives back those that a huge command has made large.
 func (s *session) begin() {
-	clear(s.sub.Ops)
-	s.sub.Ops, s.sub.Groups = s.sub.Ops[:0], s.sub.Groups[:0]
-	clear(s.replies)
-	s.replies = s.replies[:0]
+	s.sub.Ops, s.sub.Groups = emptied(s.sub.Ops), emptied(s.sub.Groups)
+	s.replies, s.args, s.sub.Results = emptied(s.replies), emptied(s.args), emptied(s.sub.Results)
+	if s.parser.at == 0 {
+		s.parser.args = emptied(s.parser.args)
+	}
 	s.writes, s.commands = false, 0
+}
+
+// keptEntries is how many entries the lists of an idle connection may have room
+// for: those of one huge command are given back.
+const keptEntries = 4096
+
+// emptied empties a list for use again.
+func emptied[T any](list []T) []T {
+	if cap(list) > keptEntries {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }
 
 // gather begins a burst and plans the complete commands at the front of buf,
@@ -91,7 +107,7 @@ func (s *session) gather(buf []byte) (n int, alone *command, args [][]byte, err 
 	defer func() { s.server.stats.commands.Add(uint64(s.commands)) }()
 	for !s.closing && len(s.sub.Ops) < limit.BatchOps {
 		var used int
-		args, used, err = parse(buf[n:], s.args[:0])
+		args, used, err = s.parser.parse(buf[n:], s.args[:0])
 		if err != nil {
 			return n, nil, nil, err
 		}
