@@ -117,6 +117,9 @@ func (l *Ledger) batch(e *Entry) store.Fate {
 // stretch is how many look-ups are made to overlap.
 const stretch = 32
 
+// noHint: there was no entry for the hash.
+const noHint = ^uint32(0)
+
 // records applies the batch's records in order and fills its results.
 func (l *Ledger) records(b *store.Batch) {
 	n := len(b.Records)
@@ -125,10 +128,13 @@ func (l *Ledger) records(b *store.Batch) {
 	}
 	b.Results = b.Results[:n]
 	groups := b.Groups
+	first, end := 0, 0 // of the stretch whose look-ups were made
 	for i := 0; i < n; {
-		if i%stretch == 0 {
-			l.touch(b.Records[i:min(i+stretch, n)])
+		if i >= end {
+			first, end = i, min(i+stretch, n)
+			l.touch(b.Records[first:end])
 		}
+		l.hint = l.hints[i-first]
 		if len(groups) > 0 && groups[0].First == i {
 			g := &groups[0]
 			groups = groups[1:]
@@ -157,24 +163,19 @@ func (l *Ledger) records(b *store.Batch) {
 }
 
 // touch brings what the records' look-ups will need into the processor's cache:
-// first all slots, then all entries, then all names, so that the waits for
-// memory overlap.
+// first all slots, then all entries, so that the waits for memory overlap. It
+// leaves in hints where it found them.
 func (l *Ledger) touch(records []store.Record) {
-	var entries [stretch]*entry
 	for i := range records {
-		if at := l.table.touch(records[i].Hash); at != 0 && at != grave {
-			entries[i] = l.table.entry(at - 1)
+		l.hints[i] = noHint
+		if at, ok := l.table.candidate(records[i].Hash); ok {
+			l.hints[i] = at
 		}
 	}
 	seen := uint64(0)
-	for i := range records {
-		if e := entries[i]; e != nil {
-			seen ^= e.hash ^ uint64(e.value)
-		}
-	}
-	for i := range records {
-		if e := entries[i]; e != nil && len(e.name) > 0 {
-			seen ^= uint64(e.name[0])
+	for _, at := range l.hints[:len(records)] {
+		if at != noHint {
+			seen ^= l.table.entry(at).hash
 		}
 	}
 	l.touched = seen // or the compiler drops the reads
@@ -236,7 +237,11 @@ func (l *Ledger) look(tenantName, name string, hash uint64) view {
 	if t == nil || l.stale(t) {
 		return view{}
 	}
-	at, ok := l.table.find(hash, t.space, name)
+	o, ok := l.table.owner(t)
+	at := l.hint
+	if !ok || at == noHint || !l.table.is(at, hash, o, name) {
+		at, ok = l.table.find(hash, o, name)
+	}
 	if !ok {
 		s, err := l.readName(t.space, name)
 		if err != nil {
@@ -250,10 +255,10 @@ func (l *Ledger) look(tenantName, name string, hash uint64) view {
 
 func (l *Ledger) viewOf(t *tenant, at uint32) view {
 	e := l.table.entry(at)
-	e.used = true
+	e.flags |= entryUsed
 	v := view{tenant: t, at: at, entry: e}
-	if e.kind != quipu.KindNone && !l.passed(e.expireAt) {
-		v.nameState, v.exists = e.nameState, true
+	if e.kind != quipu.KindNone && !l.passed(l.table.expireAt(e)) {
+		v.nameState, v.exists = l.table.state(e), true
 	}
 	return v
 }
@@ -289,33 +294,34 @@ func (l *Ledger) touchName(op *quipu.Op, hash uint64, v view) view {
 func (l *Ledger) removeName(t *tenant, at uint32) {
 	e := l.change(at)
 	if e.kind == quipu.KindItems {
-		l.dropSet(setKey{e.space, e.set})
+		l.dropSet(l.setOf(e))
 	}
 	l.setExpiry(at, 0)
-	e.nameState = nameState{}
+	l.table.setState(e, nameState{})
 	l.changeTenant(t)
 	t.names--
 	t.lastRemoval = l.meta.number
 	if !t.reserved {
 		l.addUserNames(-1)
 	}
-	l.noteName(e.space, e.name)
+	l.noteName(e)
 }
 
 // createName makes an absent name a counter or a set.
 func (l *Ledger) createName(t *tenant, at uint32, kind quipu.NameKind) *entry {
 	e := l.change(at)
-	e.nameState = nameState{kind: kind}
+	s := nameState{kind: kind}
 	if kind == quipu.KindItems {
 		l.meta.set++
-		e.set = l.meta.set
+		s.set = l.meta.set
 	}
+	l.table.setState(e, s)
 	l.changeTenant(t)
 	t.names++
 	if !t.reserved {
 		l.addUserNames(1)
 	}
-	l.noteName(e.space, e.name)
+	l.noteName(e)
 	return e
 }
 
@@ -409,7 +415,7 @@ func (l *Ledger) do(op *quipu.Op, hash uint64) quipu.Result {
 	switch op.Kind {
 	case quipu.KindGet, quipu.KindStat, quipu.KindCount:
 	case quipu.KindHasItem:
-		res.Changed = v.exists && l.hasItem(setKey{v.entry.space, v.set}, op.Item)
+		res.Changed = v.exists && l.hasItem(setKey{v.tenant.space, v.set}, op.Item)
 	case quipu.KindAdd:
 		value, code := addWithin(v.value, op.Value, o)
 		if code != quipu.CodeOK {
@@ -468,12 +474,12 @@ func (l *Ledger) put(op *quipu.Op, hash uint64, v view, o *quipu.Options, res *q
 	}
 	e.value, e.revision = value, l.meta.number
 	if o.Expiry.Mode != quipu.ExpiryKeep {
-		if at, set := l.newExpiry(o.Expiry, e.expireAt); set {
+		if at, set := l.newExpiry(o.Expiry, l.table.expireAt(e)); set {
 			l.setExpiry(v.at, at)
 		}
 	}
-	res.Kind, res.Value, res.Revision, res.ExpireAt = quipu.KindCounter, value, l.meta.number, e.expireAt
-	if l.passed(e.expireAt) {
+	res.Kind, res.Value, res.Revision, res.ExpireAt = quipu.KindCounter, value, l.meta.number, l.table.expireAt(e)
+	if l.passed(res.ExpireAt) {
 		l.removeName(v.tenant, v.at)
 		res.Kind, res.ExpireAt = quipu.KindNone, 0
 	}
@@ -598,7 +604,7 @@ func (l *Ledger) folded(r *store.Record, out *store.RecordResult) {
 		e = l.createName(v.tenant, v.at, quipu.KindCounter)
 	}
 	e.value, e.revision = value, first+uint64(applied)-1
-	out.Kind, out.Value, out.ExpireAt = quipu.KindCounter, value, e.expireAt
+	out.Kind, out.Value, out.ExpireAt = quipu.KindCounter, value, l.table.expireAt(e)
 }
 
 // fits returns how many times delta can be added to value before it would

@@ -16,14 +16,14 @@ import (
 func (l *Ledger) change(at uint32) *entry {
 	e := l.table.entry(at)
 	if l.undoing {
-		before := e.nameState
-		l.undo = append(l.undo, func() { l.table.entry(at).nameState = before })
+		before := l.table.state(e)
+		l.undo = append(l.undo, func() { l.table.setState(l.table.entry(at), before) })
 	}
 	if e.generation == l.at {
 		return e
 	}
-	if l.frozen != nil && e.generation == l.frozen.generation && !e.copied {
-		l.frozen.copy(e)
+	if l.frozen != nil && e.generation == l.frozen.generation && e.flags&entryCopied == 0 {
+		l.frozen.copy(l.table, e)
 	}
 	e.generation = l.at
 	l.present.entries = append(l.present.entries, at)
@@ -33,51 +33,78 @@ func (l *Ledger) change(at uint32) *entry {
 // setExpiry changes when a name expires; change was called.
 func (l *Ledger) setExpiry(at uint32, expireAt int64) {
 	e := l.table.entry(at)
-	if e.expireAt == expireAt {
+	before := l.table.expireAt(e)
+	if before == expireAt {
 		return
 	}
 	if l.undoing {
-		before := e.expireAt
-		l.undo = append(l.undo, func() { l.moveExpiry(l.table.entry(at), l.table.entry(at).expireAt, before) })
+		l.undo = append(l.undo, func() { l.moveExpiry(l.table.entry(at), before) })
 	}
-	l.moveExpiry(e, e.expireAt, expireAt)
+	l.moveExpiry(e, expireAt)
 }
 
-func (l *Ledger) moveExpiry(e *entry, from, to int64) {
-	if from != 0 {
-		l.expiring.Delete(expiringName{from, e.space, e.name, e.tenant})
+func (l *Ledger) moveExpiry(e *entry, to int64) {
+	m := l.table.more(e)
+	if m.expireAt != 0 {
+		l.expiring.Delete(l.expiringAt(e, m.expireAt))
 	}
 	if to != 0 {
-		l.expiring.Set(expiringName{to, e.space, e.name, e.tenant})
+		x := l.expiringAt(e, to)
+		x.name = strings.Clone(x.name)
+		l.expiring.Set(x)
 	}
-	e.expireAt = to
+	m.expireAt = to
+	l.table.setMore(e, m)
+}
+
+// expiringAt is how the entry's name stands among those that expire. The name is
+// the entry's own: it is copied to be kept.
+func (l *Ledger) expiringAt(e *entry, at int64) expiringName {
+	return expiringName{at, l.table.space(e), l.table.name(e), l.table.tenant(e)}
 }
 
 // noteName remembers a name that was created or removed, for lists.
-func (l *Ledger) noteName(space uint64, name string) {
+func (l *Ledger) noteName(e *entry) {
+	space := l.table.space(e)
 	names := l.present.names[space]
 	if names == nil {
 		names = btree.NewMap[string, struct{}](32)
 		l.present.names[space] = names
 	}
-	names.Set(name, struct{}{}) // also when it is undone: lists look at the entry
+	// Also when it is undone: lists look at the entry.
+	if name := l.table.name(e); !has(names, name) {
+		names.Set(strings.Clone(name), struct{}{})
+	}
+}
+
+func has(names *btree.Map[string, struct{}], name string) bool {
+	_, ok := names.Get(name)
+	return ok
+}
+
+// find returns the number of a tenant's name in memory.
+func (l *Ledger) find(t *tenant, hash uint64, name string) (uint32, bool) {
+	o, ok := l.table.owner(t)
+	if !ok {
+		return 0, false
+	}
+	return l.table.find(hash, o, name)
 }
 
 // admit brings a name into memory as Pebble holds it.
 func (l *Ledger) admit(hash uint64, t *tenant, name string, s nameState) uint32 {
-	at := l.table.insert(hash, t.space, name, t, s)
+	at := l.table.insert(hash, t, name, s)
 	if s.expireAt != 0 {
-		e := l.table.entry(at)
-		l.expiring.Set(expiringName{s.expireAt, e.space, e.name, t})
+		l.expiring.Set(expiringName{s.expireAt, t.space, strings.Clone(name), t})
 	}
 	return at
 }
 
 // forget is told of entries that leave memory.
 func (l *Ledger) forget(e *entry) {
-	if e.expireAt != 0 {
-		l.expiring.Delete(expiringName{e.expireAt, e.space, e.name, e.tenant})
-		l.stored = min(l.stored, e.expireAt)
+	if at := l.table.expireAt(e); at != 0 {
+		l.expiring.Delete(l.expiringAt(e, at))
+		l.stored = min(l.stored, at)
 	}
 }
 
@@ -99,9 +126,22 @@ func readNameAt(r pebble.Reader, key []byte) (nameState, error) {
 	return decodeNameValue(data)
 }
 
+// tenantInMemory returns a tenant that was touched since Open. Operations that
+// follow each other mostly are of one tenant: it is looked at first.
+func (l *Ledger) tenantInMemory(name string) *tenant {
+	if t := l.lastTenant; t != nil && t.name == name {
+		return t
+	}
+	t := l.tenants[name]
+	if t != nil {
+		l.lastTenant = t
+	}
+	return t
+}
+
 // readTenant returns a tenant, nil if there is none.
 func (l *Ledger) readTenant(name string) (*tenant, error) {
-	if t, ok := l.tenants[name]; ok {
+	if t := l.tenantInMemory(name); t != nil {
 		return t, nil
 	}
 	l.scratch = appendTenantKey(l.scratch[:0], name)
@@ -190,6 +230,9 @@ func (l *Ledger) dropSet(k setKey) {
 	l.present.sets = append(l.present.sets, k)
 }
 
+// setOf names the set of an entry.
+func (l *Ledger) setOf(e *entry) setKey { return setKey{l.table.space(e), l.table.more(e).set} }
+
 // hasItem reports whether the set holds the item.
 func (l *Ledger) hasItem(k setKey, item string) bool {
 	has, known := l.knownItem(k, item)
@@ -260,23 +303,23 @@ func (l *Ledger) addItem(op *quipu.Op, v view, res *quipu.Result) {
 	switch {
 	case !v.exists:
 		e = l.createName(v.tenant, v.at, quipu.KindItems)
-	case l.hasItem(setKey{v.entry.space, v.set}, op.Item):
+	case l.hasItem(setKey{v.tenant.space, v.set}, op.Item):
 		return
 	default:
 		e = l.change(v.at)
 	}
-	l.setItem(setKey{e.space, e.set}, op.Item, true)
+	l.setItem(l.setOf(e), op.Item, true)
 	e.value++
 	e.revision = l.meta.number
 	res.Changed, res.Kind, res.Value, res.Revision = true, quipu.KindItems, e.value, e.revision
 }
 
 func (l *Ledger) removeItem(op *quipu.Op, v view, res *quipu.Result) {
-	if !v.exists || !l.hasItem(setKey{v.entry.space, v.set}, op.Item) {
+	if !v.exists || !l.hasItem(setKey{v.tenant.space, v.set}, op.Item) {
 		return
 	}
 	e := l.change(v.at)
-	l.setItem(setKey{e.space, e.set}, op.Item, false)
+	l.setItem(l.setOf(e), op.Item, false)
 	e.value--
 	e.revision = l.meta.number
 	res.Changed, res.Value, res.Revision = true, e.value, e.revision

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -23,11 +24,23 @@ type copied struct {
 }
 
 // copy takes an entry's value for the checkpoint.
-func (c *changes) copy(e *entry) {
-	c.copies = append(c.copies, copied{nameState: e.nameState, space: e.space, indexed: e.indexed, name: e.name, tenant: e.tenant.name})
-	e.copied = true
+func (c *changes) copy(t *table, e *entry) {
+	m := t.more(e)
+	c.copies = append(c.copies, copied{nameState: t.state(e), space: t.space(e), indexed: m.indexed, name: c.keep(t.name(e)), tenant: t.tenant(e).name})
+	e.flags |= entryCopied
 	// What the index will hold once this checkpoint is installed.
-	e.indexed = e.expireAt
+	m.indexed = m.expireAt
+	t.setMore(e, m)
+}
+
+// keep copies a name into chunks: one allocation for thousands of names.
+func (c *changes) keep(name string) string {
+	if cap(c.kept)-len(c.kept) < len(name) {
+		c.kept = make([]byte, 0, 64<<10)
+	}
+	at := len(c.kept)
+	c.kept = append(c.kept, name...)
+	return unsafe.String(&c.kept[at], len(name))
 }
 
 // keyRange is [start, end).
@@ -125,8 +138,8 @@ func (l *Ledger) copyFrozen(c *changes) {
 	for at := 0; at < len(c.entries); at += copyChunk {
 		l.hold(func() {
 			for _, n := range c.entries[at:min(at+copyChunk, len(c.entries))] {
-				if e := l.table.entry(n); e.generation == c.generation && !e.copied {
-					c.copy(e)
+				if e := l.table.entry(n); e.generation == c.generation && e.flags&entryCopied == 0 {
+					c.copy(l.table, e)
 				}
 			}
 		})
@@ -305,7 +318,7 @@ func (l *Ledger) installed(c *changes, took time.Duration) (err error) {
 		l.hold(func() {
 			for _, n := range c.entries[at:min(at+copyChunk, len(c.entries))] {
 				e := l.table.entry(n)
-				e.copied = false
+				e.flags &^= entryCopied
 				if e.generation == c.generation {
 					e.generation = 0
 				}

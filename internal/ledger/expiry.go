@@ -122,7 +122,7 @@ func (l *Ledger) DueSweeps(ctx context.Context, now int64, limit int) ([]quipu.O
 			l.present.stale = append(l.present.stale, string(it.Key()))
 		default:
 			// A name in memory stands in l.expiring, if it still expires.
-			if _, hot := l.table.find(store.Hash(tenantName, string(name)), space, string(name)); !hot {
+			if _, hot := l.find(t, store.Hash(tenantName, string(name)), string(name)); !hot {
 				sweep(tenantName, string(name))
 			}
 		}

@@ -104,11 +104,13 @@ type Ledger struct {
 	mu      sync.Mutex
 	table   *table
 	tenants map[string]*tenant // all that were touched since Open
-	meta    meta
-	present *changes // since the last freeze
-	frozen  *changes // being written, nil if no checkpoint runs
-	undo    []func() // of the atomic group under way, newest last
-	undoing bool
+	// lastTenant is the one that was looked up last.
+	lastTenant *tenant
+	meta       meta
+	present    *changes // since the last freeze
+	frozen     *changes // being written, nil if no checkpoint runs
+	undo       []func() // of the atomic group under way, newest last
+	undoing    bool
 	// loaded are request ids that Load has looked up in Pebble, nil where there
 	// is none; emptied when full.
 	loaded map[string]*idRecord
@@ -128,6 +130,10 @@ type Ledger struct {
 	stats        counters
 	scratch      []byte
 	touched      uint64
+	// hints are where touch found the names of the records, hint is that of the
+	// present one.
+	hints [stretch]uint32
+	hint  uint32
 }
 
 // tenantState is what the state holds of a tenant.
@@ -142,6 +148,7 @@ type tenant struct {
 	tenantState
 	name     string
 	reserved bool
+	owner    uint32 // of its space in the table, if it is there; see table.owner
 	dirty    uint32 // generation in which it is listed as changed
 }
 
@@ -168,6 +175,7 @@ type changes struct {
 	meta        []byte
 	index, term uint64
 	copies      []copied // of the entries, as they were at index
+	kept        []byte   // the chunk that the copies' names are put into
 	tenantsThen []frozenTenant
 	drops       []keyRange
 }
@@ -198,7 +206,7 @@ func Open(opts Options) (*Ledger, error) {
 	opts.defaults()
 	l := &Ledger{
 		opts: opts, table: newTable(), tenants: make(map[string]*tenant),
-		loaded: make(map[string]*idRecord), items: make(map[itemKey]bool), at: 1,
+		loaded: make(map[string]*idRecord), items: make(map[itemKey]bool), at: 1, hint: noHint,
 		expiring: *btree.NewBTreeGOptions(lessExpiring, btree.Options{NoLocks: true}),
 	}
 	db, err := openPebble(&opts)

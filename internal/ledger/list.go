@@ -72,8 +72,8 @@ func (l *Ledger) listBounds(req *store.ListRequest) (lower, upper []byte, ok boo
 // nameNow returns how a name stands; absent if it has expired.
 func (l *Ledger) nameNow(t *tenant, name string) (nameState, error) {
 	var s nameState
-	if at, ok := l.table.find(store.Hash(t.name, name), t.space, name); ok {
-		s = l.table.entry(at).nameState
+	if at, ok := l.find(t, store.Hash(t.name, name), name); ok {
+		s = l.table.state(l.table.entry(at))
 	} else {
 		var err error
 		if s, err = l.readName(t.space, name); err != nil {
@@ -213,8 +213,8 @@ func (l *Ledger) pageNames(req *store.ListRequest, it *pebble.Iterator, skip int
 	names := collect(req, int(^uint(0)>>1), changed, frozen)
 	return merge(it, skip, names, func(name string, value []byte) (bool, error) {
 		var s nameState
-		if at, ok := l.table.find(store.Hash(t.name, name), t.space, name); ok {
-			s = l.table.entry(at).nameState
+		if at, ok := l.find(t, store.Hash(t.name, name), name); ok {
+			s = l.table.state(l.table.entry(at))
 		} else if value != nil {
 			var err error
 			if s, err = decodeNameValue(value); err != nil {
@@ -308,12 +308,12 @@ func (l *Ledger) randomStart(tenantName string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tenants[tenantName]
-	if t == nil || t.names <= randomWalk || l.table.next == 0 {
+	if t == nil || t.names <= randomWalk || l.table.entries.next == 0 {
 		return ""
 	}
 	for range 100 {
-		if e := l.table.entry(rand.Uint32N(l.table.next)); e.live && e.space == t.space {
-			return e.name
+		if e := l.table.entry(rand.Uint32N(l.table.entries.next)); e.flags&entryLive != 0 && l.table.space(e) == t.space {
+			return strings.Clone(l.table.name(e))
 		}
 	}
 	return ""

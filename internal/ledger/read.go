@@ -29,8 +29,8 @@ func hashOf(ops []quipu.Op, hashes []uint64, i int) uint64 {
 }
 
 func (l *Ledger) resident(op *quipu.Op, hash uint64) bool {
-	t, ok := l.tenants[op.Tenant]
-	if !ok {
+	t := l.tenantInMemory(op.Tenant)
+	if t == nil {
 		return false
 	}
 	if !op.ID().IsZero() {
@@ -42,16 +42,17 @@ func (l *Ledger) resident(op *quipu.Op, hash uint64) bool {
 		return true
 	}
 	if op.Item == "" {
-		return l.table.mayHold(hash)
+		_, ok := l.table.candidate(hash)
+		return ok
 	}
-	at, ok := l.table.find(hash, t.space, op.Name)
+	at, ok := l.find(t, hash, op.Name)
 	if !ok {
 		return false
 	}
 	e := l.table.entry(at)
-	e.used = true
+	e.flags |= entryUsed
 	if op.Item != "" && e.kind == quipu.KindItems {
-		_, known := l.knownItem(setKey{e.space, e.set}, op.Item)
+		_, known := l.knownItem(l.setOf(e), op.Item)
 		return known
 	}
 	return true
@@ -159,7 +160,7 @@ func (l *Ledger) loadName(op *quipu.Op, hash uint64) error {
 		if t, ok = l.tenants[op.Tenant]; !ok || l.stale(t) {
 			return nil, false
 		}
-		if _, ok := l.table.find(hash, t.space, op.Name); ok {
+		if _, ok := l.find(t, hash, op.Name); ok {
 			return nil, false
 		}
 		key := appendNameKey(nil, t.space, op.Name)
@@ -180,7 +181,7 @@ func (l *Ledger) loadItem(op *quipu.Op, hash uint64) error {
 		if !ok || l.stale(t) {
 			return nil, false
 		}
-		at, ok := l.table.find(hash, t.space, op.Name)
+		at, ok := l.find(t, hash, op.Name)
 		if !ok {
 			return nil, false
 		}
@@ -188,11 +189,11 @@ func (l *Ledger) loadItem(op *quipu.Op, hash uint64) error {
 		if e.kind != quipu.KindItems {
 			return nil, false
 		}
-		key = itemKey{setKey{e.space, e.set}, op.Item}
+		key = itemKey{l.setOf(e), op.Item}
 		if _, known := l.knownItem(key.setKey, op.Item); known {
 			return nil, false
 		}
-		raw := appendItemKey(nil, e.space, e.set, op.Item)
+		raw := appendItemKey(nil, key.space, key.set, op.Item)
 		return func() (bool, error) {
 			_, closer, err := l.db.Get(raw)
 			if err != nil {

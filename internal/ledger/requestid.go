@@ -60,8 +60,8 @@ func (l *Ledger) known(op *quipu.Op) *idRecord {
 
 // knownInMemory looks the id up in memory; known says that the answer is final.
 func (l *Ledger) knownInMemory(op *quipu.Op) (r *idRecord, known bool) {
-	t, ok := l.tenants[op.Tenant]
-	if !ok {
+	t := l.tenantInMemory(op.Tenant)
+	if t == nil {
 		return nil, false
 	}
 	if op.ID().Timed {
