@@ -100,9 +100,13 @@ func (m *meta) encode(dst []byte) []byte {
 			for j := range kept.results {
 				r := &kept.results[j]
 				dst = appendResult(dst, &r.Result)
-				u(r.Before)
-				u(uint64(len(r.Refused)))
-				for _, p := range r.Refused {
+				before, positions := uint64(0), []uint32(nil)
+				if r.Refusals != nil {
+					before, positions = r.Refusals.Before, r.Refusals.Positions
+				}
+				u(before)
+				u(uint64(len(positions)))
+				for _, p := range positions {
 					u(uint64(p))
 				}
 			}
@@ -133,9 +137,13 @@ func (m *meta) decode(data []byte) error {
 			inc.kept[k].number = d.uvarint()
 			n := d.length()
 			for range n {
-				r := store.RecordResult{Result: d.result(), Before: d.uvarint()}
+				r := store.RecordResult{Result: d.result()}
+				before := d.uvarint()
 				for range d.length() {
-					r.Refused = append(r.Refused, uint32(d.uvarint()))
+					if r.Refusals == nil {
+						r.Refusals = &store.Refusals{Before: before}
+					}
+					r.Refusals.Positions = append(r.Refusals.Positions, uint32(d.uvarint()))
 				}
 				if d.err != nil {
 					break

@@ -158,7 +158,7 @@ func (w *world) step(i int) {
 			w.t.Fatalf("step %d: %d results, the model has %d", i, len(applied.Results), len(b.Results))
 		}
 		for j := range b.Results {
-			if !reflect.DeepEqual(normal(applied.Results[j]), normal(b.Results[j])) {
+			if !reflect.DeepEqual(applied.Results[j], b.Results[j]) {
 				w.t.Fatalf("step %d, %v, record %d %s\n got %+v\nwant %+v", i, fate, j, describe(b, j), applied.Results[j], b.Results[j])
 			}
 		}
@@ -178,13 +178,6 @@ func describe(b *store.Batch, j int) string {
 		s += fmt.Sprintf(" %+v", *r.Op.Options)
 	}
 	return s + fmt.Sprintf(" groups %+v", b.Groups)
-}
-
-func normal(r store.RecordResult) store.RecordResult {
-	if len(r.Refused) == 0 {
-		r.Refused = nil
-	}
-	return r
 }
 
 // compare compares all that can be read.

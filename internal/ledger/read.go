@@ -10,12 +10,18 @@ import (
 // Resident reports whether Apply of the operations needs no disk. It may say so
 // wrongly once in billions of names, which costs Apply a read. hashes holds
 // store.Hash(tenant, name) for each, or is nil.
-func (l *Ledger) Resident(ops []quipu.Op, hashes []uint64) bool {
+//
+// hints is filled with where the names were found, plus 1; it may be nil.
+func (l *Ledger) Resident(ops []quipu.Op, hashes []uint64, hints []uint32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range ops {
-		if !l.resident(&ops[i], hashOf(ops, hashes, i)) {
+		at, ok := l.resident(&ops[i], hashOf(ops, hashes, i))
+		if !ok {
 			return false
+		}
+		if hints != nil {
+			hints[i] = at + 1 // noHint becomes 0
 		}
 	}
 	return true
@@ -28,34 +34,33 @@ func hashOf(ops []quipu.Op, hashes []uint64, i int) uint64 {
 	return store.Hash(ops[i].Tenant, ops[i].Name)
 }
 
-func (l *Ledger) resident(op *quipu.Op, hash uint64) bool {
+// resident reports whether the operation needs no disk, and where its name is:
+// noHint if that was not looked for.
+func (l *Ledger) resident(op *quipu.Op, hash uint64) (at uint32, ok bool) {
 	t := l.tenantInMemory(op.Tenant)
 	if t == nil {
-		return false
+		return noHint, false
 	}
 	if !op.ID().IsZero() {
 		if _, known := l.knownInMemory(op); !known {
-			return false
+			return noHint, false
 		}
 	}
 	if op.Kind == quipu.KindDropTenant || op.Kind == quipu.KindDropAll || l.stale(t) {
-		return true
+		return noHint, true
 	}
 	if op.Item == "" {
-		_, ok := l.table.candidate(hash)
-		return ok
+		return l.table.candidate(hash)
 	}
-	at, ok := l.find(t, hash, op.Name)
-	if !ok {
-		return false
+	if at, ok = l.find(t, hash, op.Name); !ok {
+		return noHint, false
 	}
 	e := l.table.entry(at)
 	e.flags |= entryUsed
-	if op.Item != "" && e.kind == quipu.KindItems {
-		_, known := l.knownItem(l.setOf(e), op.Item)
-		return known
+	if e.kind == quipu.KindItems {
+		_, ok = l.knownItem(l.setOf(e), op.Item)
 	}
-	return true
+	return at, ok
 }
 
 // maxLoaded bounds the look-ups that are kept of request ids, and of items.
@@ -248,7 +253,7 @@ func (l *Ledger) TryRead(now int64, ops []quipu.Op, results []quipu.Result) bool
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range ops {
-		if !l.resident(&ops[i], store.Hash(ops[i].Tenant, ops[i].Name)) {
+		if _, ok := l.resident(&ops[i], store.Hash(ops[i].Tenant, ops[i].Name)); !ok {
 			return false
 		}
 	}

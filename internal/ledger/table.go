@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"math"
 	"strings"
 	"unsafe"
 
@@ -123,6 +122,7 @@ func tagOf(hash uint64) uint32 { return uint32(hash >> (64 - indexPartBits - 32)
 
 func newTable() *table {
 	t := &table{owners: make([]owner, 1), spaces: make(map[uint64]uint32)}
+	t.entries.region = t.entryRegion
 	slots := make([]slot, indexParts*firstSlots)
 	for i := range t.parts {
 		t.parts[i].slots = slots[i*firstSlots : (i+1)*firstSlots : (i+1)*firstSlots]
@@ -369,39 +369,4 @@ func (t *table) evict(budget int64, look int, gone func(*entry)) {
 			t.remove(at)
 		}
 	}
-}
-
-// slab gives out places for values of one type by number, and never moves them.
-type slab[T any] struct {
-	chunks []*[chunkLength]T
-	free   []uint32
-	next   uint32 // first number never given
-}
-
-const chunkLength = 1 << 12
-
-func (s *slab[T]) at(n uint32) *T { return &s.chunks[n/chunkLength][n%chunkLength] }
-
-// take returns the number of a zero value.
-func (s *slab[T]) take() uint32 {
-	if n := len(s.free); n > 0 {
-		at := s.free[n-1]
-		s.free = s.free[:n-1]
-		return at
-	}
-	if s.next == math.MaxUint32-1 { // grave, and 0 for none, are taken
-		panic("ledger: more than four billion names in memory")
-	}
-	if int(s.next/chunkLength) == len(s.chunks) {
-		s.chunks = append(s.chunks, new([chunkLength]T))
-	}
-	s.next++
-	return s.next - 1
-}
-
-// give takes a place back.
-func (s *slab[T]) give(n uint32) {
-	var zero T
-	*s.at(n) = zero
-	s.free = append(s.free, n)
 }

@@ -122,7 +122,7 @@ func (s *Store) Apply(incarnation [16]byte, number uint64, b *store.Batch) store
 }
 
 // Resident implements store.Store.
-func (s *Store) Resident([]quipu.Op, []uint64) bool { return true }
+func (s *Store) Resident([]quipu.Op, []uint64, []uint32) bool { return true }
 
 // Load implements store.Store.
 func (s *Store) Load(context.Context, []quipu.Op) error { return nil }

@@ -165,8 +165,9 @@ func (m *Model) record(r *store.Record) store.RecordResult {
 	}
 	out := store.RecordResult{}
 	first := m.number + 1
+	refusals := &store.Refusals{}
 	if e := m.find(r.Op.Tenant, r.Op.Name); e != nil {
-		out.Before = e.revision
+		refusals.Before = e.revision
 	}
 	position := uint32(0)
 	for _, run := range append([]store.Run{{Delta: r.Op.Value, Times: r.Times}}, r.More...) {
@@ -177,14 +178,12 @@ func (m *Model) record(r *store.Record) store.RecordResult {
 			res := m.do(&op)
 			switch {
 			case position == 0:
-				before := out.Before
 				out.Result = res
-				out.Before = before
 			case res.Code == quipu.CodeOK || res.Code == quipu.CodeOverflow:
 				out.Value, out.ExpireAt, out.Kind = res.Value, res.ExpireAt, res.Kind
 			}
 			if res.Code == quipu.CodeOverflow {
-				out.Refused = append(out.Refused, position)
+				refusals.Positions = append(refusals.Positions, position)
 			}
 			position++
 		}
@@ -195,8 +194,8 @@ func (m *Model) record(r *store.Record) store.RecordResult {
 	if out.Code == quipu.CodeOK {
 		out.Revision, out.Delta = first, 0
 	}
-	if len(out.Refused) == 0 {
-		out.Before = 0
+	if refusals.Count() > 0 {
+		out.Refusals = refusals
 	}
 	return out
 }

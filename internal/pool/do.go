@@ -72,7 +72,7 @@ func (p *Pool) giveUp(c *call, results []quipu.Result) error {
 func (p *Pool) release(c *call) {
 	c.Ops, c.Groups = nil, nil
 	if cap(c.Results) > maxKeptResults {
-		c.Results, c.hashes = nil, nil
+		c.Results, c.hashes, c.hints = nil, nil, nil
 	}
 	calls.Put(c)
 }

@@ -157,18 +157,40 @@ func (p *Pool) Submit(s *Submission) {
 // where they fit into one batch.
 func (p *Pool) SubmitAll(ss []*Submission) {
 	for _, s := range ss {
-		p.accept(s)
+		p.prepare(s)
+	}
+	for len(ss) > 0 {
+		p.mu.Lock()
+		var (
+			s    *Submission
+			code quipu.Code
+		)
+		queued := true
+		for len(ss) > 0 && queued {
+			s, ss = ss[0], ss[1:]
+			code, queued = p.admit(s)
+		}
+		p.mu.Unlock()
+		if !queued {
+			p.refuse(s, code)
+		}
 	}
 	p.drive(false)
 }
 
 // accept queues a submission or ends it.
 func (p *Pool) accept(s *Submission) {
-	if len(s.Ops) == 0 {
-		s.fill(quipu.CodeOK)
-		s.Done(s)
-		return
+	p.prepare(s)
+	p.mu.Lock()
+	code, queued := p.admit(s)
+	p.mu.Unlock()
+	if !queued {
+		p.refuse(s, code)
 	}
+}
+
+// prepare computes what is needed of a submission, outside any lock.
+func (p *Pool) prepare(s *Submission) {
 	s.prepare()
 	s.until = s.Deadline
 	if s.until.IsZero() {
@@ -176,26 +198,27 @@ func (p *Pool) accept(s *Submission) {
 		// reads it for all, so that a deadline may be late by its period.
 		s.until = p.stats.coarse().Add(p.cfg.Deadline)
 	}
-	code := quipu.CodeOK
-	p.mu.Lock()
-	switch {
-	case p.closed:
-		code = quipu.CodeNotReady
-	case s.bytes > p.cfg.EntryBytes:
-		code = quipu.CodeTooLarge
-	case p.waiting.ops+len(s.Ops) > p.cfg.QueueOps || p.waiting.bytes+s.bytes > p.cfg.QueueBytes:
-		code = quipu.CodeBusy
-	default:
-		p.waiting.ops += len(s.Ops)
-		p.waiting.bytes += s.bytes
-		p.queue.push(s)
-	}
-	p.mu.Unlock()
-	if code != quipu.CodeOK {
-		p.refuse(s, code)
-	}
 }
 
+// admit queues a submission, or tells how it ends at once. p.mu is held.
+func (p *Pool) admit(s *Submission) (code quipu.Code, queued bool) {
+	switch {
+	case len(s.Ops) == 0:
+		return quipu.CodeOK, false
+	case p.closed:
+		return quipu.CodeNotReady, false
+	case s.bytes > p.cfg.EntryBytes:
+		return quipu.CodeTooLarge, false
+	case p.waiting.ops+len(s.Ops) > p.cfg.QueueOps || p.waiting.bytes+s.bytes > p.cfg.QueueBytes:
+		return quipu.CodeBusy, false
+	}
+	p.waiting.ops += len(s.Ops)
+	p.waiting.bytes += s.bytes
+	p.queue.push(s)
+	return quipu.CodeOK, true
+}
+
+// refuse ends a submission that is in no batch: with CodeOK an empty one.
 func (p *Pool) refuse(s *Submission, code quipu.Code) {
 	p.stats.refused(code, len(s.Ops))
 	s.fill(code)
@@ -285,7 +308,7 @@ const meterBytes = 4 << 10
 func (p *Pool) form(f *flight) {
 	var cold []*Submission
 	for _, s := range f.boarding {
-		if !s.warm && !p.store.Resident(s.Ops, s.hashes) {
+		if !s.warm && !p.store.Resident(s.Ops, s.hashes, s.hints) {
 			cold = append(cold, s)
 			continue
 		}
@@ -505,7 +528,9 @@ func (f *flight) add(s *Submission) {
 
 func (f *flight) addOps(s *Submission, from, to int, fold bool) {
 	for i := from; i < to; i++ {
-		f.places = append(f.places, f.batch.Add(&s.Ops[i], s.hashes[i], fold))
+		p := f.batch.Add(&s.Ops[i], s.hashes[i], fold)
+		f.batch.Hint(p, s.hints[i])
+		f.places = append(f.places, p)
 	}
 }
 

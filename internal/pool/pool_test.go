@@ -35,7 +35,7 @@ func newFake() *fake { return &fake{values: map[string]int64{}, cold: map[string
 
 func (f *fake) MaxInFlight() int { return f.inFlight }
 
-func (f *fake) Resident(ops []quipu.Op, _ []uint64) bool {
+func (f *fake) Resident(ops []quipu.Op, _ []uint64, _ []uint32) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range ops {
@@ -400,8 +400,8 @@ func BenchmarkSubmit(b *testing.B) {
 // nothing is a store that applies nothing, for the pool's own cost.
 type nothing struct{ store.Store }
 
-func (nothing) MaxInFlight() int                   { return 1 }
-func (nothing) Resident([]quipu.Op, []uint64) bool { return true }
+func (nothing) MaxInFlight() int                             { return 1 }
+func (nothing) Resident([]quipu.Op, []uint64, []uint32) bool { return true }
 func (nothing) Submit(b *store.Batch, done func(*store.Batch)) {
 	for range b.Records {
 		b.Results = append(b.Results, store.RecordResult{})

@@ -37,6 +37,7 @@ type Submission struct {
 	// All below belongs to the pool, from Submit until Done.
 
 	hashes []uint64
+	hints  []uint32  // the store's own
 	bytes  int       // upper estimate of what it adds to an entry
 	until  time.Time // Deadline, or the pool's own
 	warm   bool      // its names were loaded
@@ -63,7 +64,11 @@ func (s *Submission) prepare() {
 	if cap(s.hashes) < len(s.Ops) {
 		s.hashes = make([]uint64, len(s.Ops), max(len(s.Ops), 16))
 	}
-	s.hashes = s.hashes[:len(s.Ops)]
+	if cap(s.hints) < len(s.Ops) {
+		s.hints = make([]uint32, len(s.Ops), max(len(s.Ops), 16))
+	}
+	s.hashes, s.hints = s.hashes[:len(s.Ops)], s.hints[:len(s.Ops)]
+	clear(s.hints)
 	s.warm = false
 	bytes := 0
 	for i := range s.Ops {

@@ -12,7 +12,9 @@ import (
 // that is not durable: reads of it are linearizable as they are.
 
 // Resident implements store.Store.
-func (s *Store) Resident(ops []quipu.Op, hashes []uint64) bool { return s.ledger.Resident(ops, hashes) }
+func (s *Store) Resident(ops []quipu.Op, hashes []uint64, hints []uint32) bool {
+	return s.ledger.Resident(ops, hashes, hints)
+}
 
 // Load implements store.Store.
 func (s *Store) Load(ctx context.Context, ops []quipu.Op) error { return s.ledger.Load(ctx, ops) }

@@ -26,7 +26,30 @@ func (s *session) add(k []byte, delta int64) string {
 	if problem != "" {
 		return problem
 	}
-	return s.one(quipu.Op{Kind: quipu.KindAdd, Name: name, Value: delta}, renderCount)
+	op := quipu.Op{Kind: quipu.KindAdd, Name: name, Value: delta}
+	if n := len(s.replies); n > s.sealed && s.replies[n-1].flags == flagCounts {
+		// A pipeline of adds has one reply for all.
+		s.replies[n-1].count++
+		s.op(op)
+		return ""
+	}
+	s.reply(reply{render: renderCounts, first: len(s.sub.Ops), count: 1, flags: flagCounts})
+	s.op(op)
+	return ""
+}
+
+// seal keeps the replies so far as they are: what follows is not part of them.
+func (s *session) seal() { s.sealed = len(s.replies) }
+
+// renderCounts writes the value after each operation as an integer.
+func renderCounts(s *session, r *reply, results []quipu.Result) {
+	for i := r.first; i < r.first+r.count; i++ {
+		if c := results[i].Code; c != quipu.CodeOK {
+			s.out.fail(codeText(c))
+			continue
+		}
+		s.out.int(results[i].Value)
+	}
 }
 
 func planIncr(s *session, args [][]byte) string { return s.add(args[1], 1) }
@@ -162,6 +185,8 @@ func lower(b []byte) string {
 const (
 	flagGet = 1 << iota
 	flagItems
+	// flagCounts marks a reply that further adds may join.
+	flagCounts
 )
 
 func planSet(s *session, args [][]byte) string {

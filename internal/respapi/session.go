@@ -34,6 +34,8 @@ type session struct {
 	closing bool // after the replies
 
 	once   *onceArgs // the request id of the command that is planned
+	sealed int       // replies before it take no further operations
+	recent recentCommand
 	parser parser
 	args   [][]byte
 }
@@ -55,6 +57,12 @@ type transaction struct {
 }
 
 type onceArgs struct{ id quipu.RequestID }
+
+// recentCommand is the command looked up last: pipelines mostly repeat it.
+type recentCommand struct {
+	word    string // as it was written
+	command *command
+}
 
 // verdict says what becomes of a parsed command.
 type verdict int
@@ -82,7 +90,7 @@ func (s *session) begin() {
 	if s.parser.at == 0 {
 		s.parser.args = emptied(s.parser.args)
 	}
-	s.writes, s.commands = false, 0
+	s.writes, s.commands, s.sealed = false, 0, 0
 }
 
 // keptEntries is how many entries the lists of an idle connection may have room
@@ -146,7 +154,7 @@ func makeRoom(in []byte, start, first int, more bool) []byte {
 
 // plan takes one command into the burst.
 func (s *session) plan(args [][]byte) verdict {
-	c := s.server.table.lookup(args[0])
+	c := s.lookup(args[0])
 	if c == nil {
 		s.server.stats.unknown.Add(1)
 		s.reject(unknownCommand(args))
@@ -165,6 +173,17 @@ func (s *session) plan(args [][]byte) verdict {
 	s.commands++
 	s.execute(c, args)
 	return planned
+}
+
+func (s *session) lookup(word []byte) *command {
+	if c := s.recent.command; c != nil && string(word) == s.recent.word {
+		return c
+	}
+	c := s.server.table.lookup(word)
+	if c != nil {
+		s.recent = recentCommand{string(word), c}
+	}
+	return c
 }
 
 // execute plans a command's operations and reply.

@@ -49,6 +49,7 @@ func planExec(s *session, _ [][]byte) string {
 		s.execute(s.server.table.lookup(args[0]), args)
 	}
 	s.replies[at].inner = len(s.replies) - at - 1
+	s.seal()
 	if len(watches) > 0 {
 		// MSETNX within is part of the transaction's group; without a group of
 		// its own it would not be all or nothing.
@@ -158,6 +159,7 @@ func planOnce(s *session, args [][]byte) string {
 	if replayed {
 		s.replies[at].count = len(s.sub.Ops) - first
 		s.replies[at].inner = len(s.replies) - at - 1
+		s.seal()
 	}
 	return ""
 }

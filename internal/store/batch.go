@@ -43,8 +43,11 @@ type Record struct {
 	// that is not a plain add.
 	Times uint32
 	// Ops is Times and the Times of More together.
-	Ops  uint32
-	More []Run
+	Ops uint32
+	// Hint is where the store's Resident found the name, 0 if it did not.
+	Hint   uint32
+	closed bool // nothing more is folded into it
+	More   []Run
 	// sum is the sum of all deltas, wrapping.
 	sum int64
 }
@@ -78,13 +81,28 @@ type Watch struct {
 // operation, and Code is CodeOK, or why all its operations were refused.
 type RecordResult struct {
 	quipu.Result
-	// Refused lists, ascending, the positions (from 0) of a folded record's
-	// operations that were refused for overflow, each as if the operations had
-	// been applied one by one.
-	Refused []uint32
+	// Refusals tells of the operations of a folded record that were refused for
+	// overflow, nil if none was. It is rare: a result is one line of the
+	// processor's cache.
+	Refusals *Refusals
+}
+
+// Refusals are the operations of a folded record that were refused, each as if
+// the operations had been applied one by one.
+type Refusals struct {
+	// Positions lists them, ascending, from 0.
+	Positions []uint32
 	// Before is the number of the operation that last changed the name before
-	// the record; it is filled where Refused is not empty.
+	// the record.
 	Before uint64
+}
+
+// Count is how many were refused.
+func (r *Refusals) Count() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.Positions)
 }
 
 // Place tells where in a batch an operation went, so that its own result can
@@ -101,6 +119,7 @@ func (p Place) Record() int { return int(p.record) }
 
 // Reset empties the batch for reuse.
 func (b *Batch) Reset() {
+	b.fold.reset(len(b.Records))
 	clear(b.Records) // lets go of options and runs
 	b.Records = b.Records[:0]
 	b.Groups = b.Groups[:0]
@@ -115,7 +134,6 @@ func (b *Batch) Reset() {
 	b.arena = b.arena[:0]
 	b.options = nil
 	b.tenants = b.tenants[:0]
-	b.fold.reset()
 }
 
 const maxKeptArena = 4 << 20
@@ -156,12 +174,15 @@ func (b *Batch) Add(op *quipu.Op, hash uint64, fold bool) Place {
 	case plain && fold:
 		b.fold.put(b, hash, at)
 	case op.Kind >= quipu.KindDropTenant:
-		b.fold.reset() // changes names it does not name
+		b.fold.close(len(b.Records)) // changes names it does not name
 	default:
 		b.fold.remove(b, hash, op)
 	}
 	return Place{record: at, through: op.Value}
 }
+
+// Hint notes where the store's Resident found the name of the operation at p.
+func (b *Batch) Hint(p Place, hint uint32) { b.Records[p.record].Hint = hint }
 
 // AddRecord appends a record as it stands in the log; runs are the further
 // runs of a folded one. The operation is copied.
@@ -209,7 +230,7 @@ func (b *Batch) Result(p Place, value int64) quipu.Result {
 	}
 	res := rr.Result
 	res.Revision += uint64(p.position)
-	if len(rr.Refused) == 0 {
+	if rr.Refusals == nil {
 		res.Value = rr.Old + p.through
 		res.Old = res.Value - value
 		res.Delta = value
@@ -226,12 +247,12 @@ func (b *Batch) walk(p Place, value int64) quipu.Result {
 	r, rr := &b.Records[p.record], &b.Results[p.record]
 	res := rr.Result
 	var (
-		refused  = rr.Refused
+		refused  = rr.Refusals.Positions
 		running  = rr.Old
 		position uint32
 		// number is that of the last operation applied up to p, or the one
 		// that last changed the counter before the record.
-		number = rr.Before
+		number = rr.Refusals.Before
 	)
 	each := func(delta int64, times uint32) {
 		for range times {

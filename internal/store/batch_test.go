@@ -118,7 +118,8 @@ func apply(b *Batch, start map[string]int64) {
 			c = &counterState{}
 			state[r.Op.Name] = c
 		}
-		rr := RecordResult{Before: c.revision}
+		rr := RecordResult{}
+		refusals := &Refusals{Before: c.revision}
 		rr.Old, rr.Existed = c.value, c.exists
 		if r.Op.Kind == quipu.KindAdd {
 			rr.Revision = number
@@ -128,16 +129,19 @@ func apply(b *Batch, start map[string]int64) {
 					if c.add(run.Delta) {
 						c.revision = number + uint64(position)
 					} else {
-						rr.Refused = append(rr.Refused, position)
+						refusals.Positions = append(refusals.Positions, position)
 					}
 					position++
 				}
 			}
 			if r.Ops == 1 {
 				rr.Delta = r.Op.Value
-				if len(rr.Refused) == 1 {
-					rr.Refused, rr.Code, rr.Revision, rr.Delta = nil, quipu.CodeOverflow, c.revision, 0
+				if refusals.Count() == 1 {
+					refusals.Positions, rr.Code, rr.Revision, rr.Delta = nil, quipu.CodeOverflow, c.revision, 0
 				}
+			}
+			if refusals.Count() > 0 {
+				rr.Refusals = refusals
 			}
 		} else {
 			rr.Revision = c.revision

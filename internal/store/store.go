@@ -35,8 +35,10 @@ type Store interface {
 	// them, need no disk read now; a store may be wrong in it, rarely, since
 	// correctness does not depend on it. It is cheap, never waits for a disk, and
 	// has no effect but on the order of eviction. hashes holds Hash(tenant,
-	// name) for each operation, or is nil.
-	Resident(ops []quipu.Op, hashes []uint64) bool
+	// name) for each operation, or is nil. hints, if not nil, has a zero for each
+	// and may be filled with where the store found the name: Submit looks there
+	// first if it is in Record.Hint. A hint may be out of date.
+	Resident(ops []quipu.Op, hashes []uint64, hints []uint32) bool
 
 	// Load reads into memory what these operations need. It may wait for the
 	// disk. Correctness never depends on it.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,7 @@ func numbers(w *world) {
 			w.Fatalf("batch %d: %v, the model says %v, want %v", number, fate, judged, want)
 		}
 		if fate == store.Applied || fate == store.Duplicate && len(b.Results) > 0 {
-			if !slices.EqualFunc(a.Results, b.Results, same) {
+			if !slices.EqualFunc(a.Results, b.Results, sameResult) {
 				w.Fatalf("batch %d, %v:\n got %+v\nwant %+v", number, fate, a.Results, b.Results)
 			}
 		}
@@ -53,7 +54,7 @@ func numbers(w *world) {
 	for n := uint64(1); n <= 6; n++ {
 		first := slices.Clone(apply(1, n, store.Applied, add("c", 1), add("c", 2), addItem("s", fmt.Sprint(n))))
 		again := apply(1, n, store.Duplicate, add("c", 1), add("c", 2), addItem("s", fmt.Sprint(n)))
-		if !slices.EqualFunc(first, again, same) {
+		if !slices.EqualFunc(first, again, sameResult) {
 			w.Fatalf("batch %d sent again:\n got %+v\nwant %+v", n, again, first)
 		}
 		value(int64(3 * n))
@@ -180,7 +181,7 @@ func concurrent(w *world) {
 					return
 				}
 				w.store.TryRead(ops, results)
-				w.store.Resident(ops, nil)
+				w.store.Resident(ops, nil, nil)
 				if err := w.store.Load(ctx, ops); err != nil {
 					w.Error(err)
 				}
@@ -201,3 +202,5 @@ func concurrent(w *world) {
 	close(stop)
 	wg.Wait()
 }
+
+func sameResult(a, b store.RecordResult) bool { return reflect.DeepEqual(a, b) }
