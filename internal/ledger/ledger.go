@@ -59,7 +59,8 @@ type Options struct {
 	// changed since the last checkpoint is kept beyond it if need be.
 	CacheBytes int64
 	// CheckpointBytes is how much may change, in bytes of memory, before
-	// CheckpointDue says so; a quarter of CacheBytes if 0.
+	// CheckpointDue says so; an eleventh of CacheBytes if 0: a restart reads
+	// what had changed, once or twice as much, before it is ready.
 	CheckpointBytes int64
 	// PebbleCacheBytes is Pebble's block cache, 64 MiB if 0.
 	PebbleCacheBytes int64
@@ -85,7 +86,7 @@ func (o *Options) defaults() {
 		}
 	}
 	if o.CheckpointBytes == 0 {
-		o.CheckpointBytes = o.CacheBytes / 4
+		o.CheckpointBytes = o.CacheBytes / 11
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

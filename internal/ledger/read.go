@@ -83,10 +83,6 @@ func (l *Ledger) Load(ctx context.Context, ops []quipu.Op) error {
 	return nil
 }
 
-// Preload reads into memory what Apply of the entries will need. It is for
-// replay.
-func (l *Ledger) Preload(context.Context, ...*Entry) error { return nil }
-
 // load brings one operation's tenant, name, item and id into memory.
 func (l *Ledger) load(op *quipu.Op, hash uint64) error {
 	if err := l.loadTenant(op.Tenant); err != nil {

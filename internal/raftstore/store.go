@@ -33,7 +33,6 @@
 package raftstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,9 +70,8 @@ type Store struct {
 	proposed  []*job // in the log's order, not yet applied
 	finished  []*job
 	taken     []*job
-	number    uint64 // of the last batch
-	index     uint64 // of the last entry proposed
-	decoded   []*ledger.Entry
+	number    uint64       // of the last batch
+	index     uint64       // of the last entry proposed
 	unmarked  atomic.Bool  // something was written since the durable end was stated
 	lastWrite atomic.Int64 // when, nanoseconds since start
 
@@ -142,6 +140,7 @@ func (s *Store) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
+	logOpen := s.cfg.Now()
 	s.ledger, err = ledger.Open(ledger.Options{
 		FS: s.cfg.FS, Dir: s.dir.State(), CacheBytes: s.cfg.CacheBytes, CheckpointBytes: s.cfg.CheckpointBytes,
 		Logger: s.logger, Fatal: s.fatalState,
@@ -149,6 +148,7 @@ func (s *Store) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
+	stateOpen := s.cfg.Now()
 	applied, _ := s.ledger.Applied()
 	if last := s.log.LastIndex(); applied > last {
 		return fmt.Errorf("the state holds entry %d, but the log in %s ends at %d: the log is not the one this state was made from", applied, s.dir.WAL(), last)
@@ -164,6 +164,7 @@ func (s *Store) open() (err error) {
 	if err := s.recover(); err != nil {
 		return err
 	}
+	replayed := s.cfg.Now()
 	s.index = s.log.LastIndex()
 	s.clock = newClock(s.cfg.Now, s.ledger.LogTime())
 	if err := s.dir.MarkReady(); err != nil {
@@ -180,7 +181,8 @@ func (s *Store) open() (err error) {
 	s.wg.Go(s.sweep)
 	last, _ := s.ledger.Applied()
 	s.logger.Info("store open", "dir", s.cfg.Dir, "replayed", last-applied, "entry", last,
-		"took", s.cfg.Now().Sub(started), "write", s.log.Method())
+		"took", s.cfg.Now().Sub(started), "log_read", logOpen.Sub(started), "state_opened", stateOpen.Sub(logOpen), "replay", replayed.Sub(stateOpen),
+		"write", s.log.Method())
 	return nil
 }
 
@@ -475,30 +477,47 @@ func (s *Store) replaying(entries []*raftpb.Entry) bool {
 	return s.clock == nil && len(entries) > 0
 }
 
-// replay decodes and applies entries as they stand in the log.
+// replay decodes and applies entries as they stand in the log, decoding ahead
+// of the one that is applied.
 func (s *Store) replay(entries []*raftpb.Entry) error {
-	for len(s.decoded) < len(entries) {
-		s.decoded = append(s.decoded, new(ledger.Entry))
-	}
-	decoded := s.decoded[:len(entries)]
+	data := make([][]byte, len(entries))
 	for i, e := range entries {
-		d := decoded[i]
-		if len(e.Data) == 0 {
-			*d = ledger.Entry{Type: ledger.EntryTime, Batch: d.Batch}
-		} else if err := ledger.DecodeEntry(e.Data, d); err != nil {
-			return fmt.Errorf("decode entry %d: %w", e.GetIndex(), err)
-		}
-		d.Index, d.Term = e.GetIndex(), e.GetTerm()
+		data[i] = e.Data
 	}
-	if err := s.ledger.Preload(context.Background(), decoded...); err != nil {
+	if err := s.ledger.Preload(data); err != nil {
 		return fmt.Errorf("preload for replay: %w", err)
 	}
-	for _, d := range decoded {
+	const ahead = 4
+	decoded, free := make(chan *ledger.Entry, ahead), make(chan *ledger.Entry, ahead)
+	for range ahead {
+		free <- new(ledger.Entry)
+	}
+	var broken error // why decoding ended early; read once decoded is closed
+	go func() {
+		defer close(decoded)
+		for _, e := range entries {
+			d, ok := <-free
+			if !ok {
+				return
+			}
+			if len(e.Data) == 0 {
+				*d = ledger.Entry{Type: ledger.EntryTime, Batch: d.Batch}
+			} else if err := ledger.DecodeEntry(e.Data, d); err != nil {
+				broken = fmt.Errorf("decode entry %d: %w", e.GetIndex(), err)
+				return
+			}
+			d.Index, d.Term = e.GetIndex(), e.GetTerm()
+			decoded <- d
+		}
+	}()
+	for d := range decoded {
 		if _, err := s.ledger.Apply(d); err != nil {
+			close(free)
 			return fmt.Errorf("apply entry %d: %w", d.Index, err)
 		}
+		free <- d
 	}
-	return nil
+	return broken
 }
 
 // finish gives a job its end.

@@ -408,7 +408,7 @@ func (l *Log) Entries(lo, hi, maxBytes uint64) ([]Entry, error) {
 }
 
 // maxReadBytes bounds one read: small entries have more padding than data.
-const maxReadBytes = 8 << 20
+const maxReadBytes = 32 << 20
 
 // Cut tells that the entries up to index, whose term is given, are not needed
 // any more. Segments that hold no other are recycled.
