@@ -107,11 +107,14 @@ func eachOp(entries [][]byte, do func(op *quipu.Op, hash uint64)) error {
 	return nil
 }
 
-// coldNames lists the names that are not in memory, some perhaps twice, and the
-// tenants that are not. It changes nothing, so that several may run at once.
+// coldNames lists the names that are not in memory, each once, and the tenants
+// that are not. It changes nothing, so that several may run at once.
 func (l *Ledger) coldNames(entries [][]byte) (cold []coldName, absent map[string]bool, err error) {
 	absent = make(map[string]bool)
-	var chunk []byte // of keys
+	var (
+		chunk []byte // of keys
+		seen  hashSet
+	)
 	err = eachOp(entries, func(op *quipu.Op, hash uint64) {
 		t := l.tenants[op.Tenant]
 		if t == nil && !absent[op.Tenant] {
@@ -120,8 +123,8 @@ func (l *Ledger) coldNames(entries [][]byte) (cold []coldName, absent map[string
 		if t == nil || l.stale(t) {
 			return
 		}
-		if _, ok := l.table.candidate(hash); ok {
-			return
+		if _, ok := l.table.candidate(hash); ok || !seen.add(hash) {
+			return // two names of one hash: Apply reads the second
 		}
 		if cap(chunk)-len(chunk) < nameAt+len(op.Name) {
 			chunk = make([]byte, 0, 256<<10)
@@ -131,6 +134,37 @@ func (l *Ledger) coldNames(entries [][]byte) (cold []coldName, absent map[string
 		cold = append(cold, coldName{key: chunk[at:len(chunk):len(chunk)], hash: hash, tenant: t})
 	})
 	return cold, absent, err
+}
+
+// hashSet is a set of hashes: an open-addressing table, at most half used.
+type hashSet struct {
+	slots []uint64 // 0 is free
+	used  int
+}
+
+// add reports whether the hash is new.
+func (s *hashSet) add(hash uint64) bool {
+	if 2*(s.used+1) > len(s.slots) {
+		old := s.slots
+		*s = hashSet{slots: make([]uint64, max(1024, 2*len(old)))}
+		for _, h := range old {
+			if h != 0 {
+				s.add(h)
+			}
+		}
+	}
+	hash |= 1 // never 0
+	mask := uint64(len(s.slots) - 1)
+	for i := hash >> 1 & mask; ; i = (i + 1) & mask {
+		switch s.slots[i] {
+		case 0:
+			s.slots[i] = hash
+			s.used++
+			return true
+		case hash:
+			return false
+		}
+	}
 }
 
 // byKey returns the places of the names in the order of their keys. What the
