@@ -45,7 +45,7 @@ type Config struct {
 
 const (
 	defaultSegmentBytes = 64 << 20
-	defaultLogBytes     = 128 << 20 // replayed in about a second
+	defaultLogBytes     = 96 << 20 // replayed in one to two seconds
 	defaultFloorBytes   = 256 << 20
 	defaultHandoverOps  = 1500
 )
