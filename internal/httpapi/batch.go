@@ -123,10 +123,7 @@ func (s *Server) batch(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Deadline)
 	defer cancel()
 	results := make([]quipu.Result, len(ops))
-	if err := s.cfg.Backend.Do(ctx, ops, groups, results); err != nil {
-		fail(w, err)
-		return
-	}
+	s.cfg.Backend.Do(ctx, ops, groups, results)
 	status := http.StatusOK
 	switch at := firstFailure(results); {
 	case at >= 0 && (atomic || wholeRefused(results)):
