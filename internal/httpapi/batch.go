@@ -123,10 +123,7 @@ func (s *Server) batch(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Deadline)
 	defer cancel()
 	results := make([]quipu.Result, len(ops))
-	if err := s.cfg.Backend.Do(ctx, ops, groups, results); err != nil {
-		fail(w, err)
-		return
-	}
+	s.cfg.Backend.Do(ctx, ops, groups, results)
 	status := http.StatusOK
 	switch at := firstFailure(results); {
 	case at >= 0 && (atomic || wholeRefused(results)):
@@ -135,37 +132,19 @@ func (s *Server) batch(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "1")
 		}
 	}
-	out := make([]resultJSON, len(results))
 	replayed := false
 	for i := range results {
-		out[i] = newResult(&ops[i], &results[i])
 		replayed = replayed || results[i].Replayed
 	}
 	s.expires(w, header)
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
-	writeJSON(w, r, status, out)
+	writeResults(w, r, status, ops, results)
 }
 
 // wholeRefused reports whether the batch as a whole was refused or is unknown.
 func wholeRefused(results []quipu.Result) bool {
 	c := results[0].Code
 	return c.Retryable() || c == quipu.CodeTooLarge
-}
-
-func newResult(op *quipu.Op, r *quipu.Result) resultJSON {
-	a := newAnswer(op, r)
-	out := resultJSON{
-		Outcome: r.Outcome().String(), Value: a.Value, Applied: a.Applied, Revision: a.Revision, Replayed: a.Replayed,
-		Old: a.Old, Changed: a.Changed, TTLMs: a.TTLMs,
-	}
-	if op.Kind == quipu.KindGet {
-		out.Exists = &r.Existed
-	}
-	if r.Code != quipu.CodeOK {
-		p := resultProblem(r)
-		out.Error = &p
-	}
-	return out
 }

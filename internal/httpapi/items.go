@@ -68,10 +68,7 @@ func (s *Server) postItems(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Deadline)
 		defer cancel()
 		results := make([]quipu.Result, len(ops))
-		if err := s.cfg.Backend.Do(ctx, ops, []store.Group{{Count: len(ops), AllOrNothing: true}}, results); err != nil {
-			fail(w, err)
-			return
-		}
+		s.cfg.Backend.Do(ctx, ops, []store.Group{{Count: len(ops), AllOrNothing: true}}, results)
 		if at := firstFailure(results); at >= 0 {
 			writeProblem(w, resultProblem(&results[at]))
 			return

@@ -70,13 +70,9 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, op quipu.Op) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Deadline)
 	defer cancel()
 	ops, results := []quipu.Op{op}, make([]quipu.Result, 1)
-	var err error
-	if op.Kind.Reads() {
-		err = s.cfg.Backend.Read(ctx, ops, results)
-	} else {
-		err = s.cfg.Backend.Do(ctx, ops, nil, results)
-	}
-	if err != nil {
+	if !op.Kind.Reads() {
+		s.cfg.Backend.Do(ctx, ops, nil, results)
+	} else if err := s.cfg.Backend.Read(ctx, ops, results); err != nil {
 		fail(w, err)
 		return
 	}
@@ -308,10 +304,7 @@ func (s *Server) atomic(w http.ResponseWriter, r *http.Request, ops []quipu.Op) 
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Deadline)
 	defer cancel()
 	results := make([]quipu.Result, len(ops))
-	if err := s.cfg.Backend.Do(ctx, ops, []store.Group{{Count: len(ops), AllOrNothing: true}}, results); err != nil {
-		fail(w, err)
-		return nil, false
-	}
+	s.cfg.Backend.Do(ctx, ops, []store.Group{{Count: len(ops), AllOrNothing: true}}, results)
 	if i := firstFailure(results); i >= 0 {
 		writeProblem(w, resultProblem(&results[i]))
 		return nil, false

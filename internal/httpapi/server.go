@@ -22,7 +22,7 @@ import (
 
 // Backend is what the edge calls; *pool.Pool is one.
 type Backend interface {
-	Do(ctx context.Context, ops []quipu.Op, groups []store.Group, results []quipu.Result) error
+	Do(ctx context.Context, ops []quipu.Op, groups []store.Group, results []quipu.Result)
 	Read(ctx context.Context, ops []quipu.Op, results []quipu.Result) error
 	List(ctx context.Context, req store.ListRequest) (store.ListPage, error)
 }

@@ -26,7 +26,7 @@ var calls = sync.Pool{New: func() any {
 // they still wait (CodeDeadline, not applied); else they answer CodeUnknown,
 // while their batch goes on to its definite end. Then ops must not be changed
 // afterwards. groups may be nil.
-func (p *Pool) Do(ctx context.Context, ops []quipu.Op, groups []store.Group, results []quipu.Result) error {
+func (p *Pool) Do(ctx context.Context, ops []quipu.Op, groups []store.Group, results []quipu.Result) {
 	c := calls.Get().(*call)
 	c.Ops, c.Groups = ops, groups
 	c.Deadline, _ = ctx.Deadline()
@@ -37,16 +37,16 @@ func (p *Pool) Do(ctx context.Context, ops []quipu.Op, groups []store.Group, res
 		select {
 		case <-c.ended:
 		case <-ctx.Done():
-			return p.giveUp(c, results)
+			p.giveUp(c, results)
+			return
 		}
 	}
 	copy(results, c.Results)
 	p.release(c)
-	return nil
 }
 
 // giveUp ends a call whose context has ended.
-func (p *Pool) giveUp(c *call, results []quipu.Result) error {
+func (p *Pool) giveUp(c *call, results []quipu.Result) {
 	p.mu.Lock()
 	gone := p.queue.removeIf(func(s *Submission) bool { return s == &c.Submission }, nil)
 	for _, s := range gone {
@@ -66,7 +66,6 @@ func (p *Pool) giveUp(c *call, results []quipu.Result) error {
 	if len(gone) > 0 {
 		p.release(c)
 	}
-	return nil
 }
 
 func (p *Pool) release(c *call) {
