@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"internal/accesslog", "internal/storetest", "internal/memstore", "internal/raftstore", "internal/httpapi", "internal/respapi", "internal/nodecounter"},
 	{"internal/node"},
 	{"cmd/quipu"},
-	{"bench/resp", "e2e"},
+	{"bench/resp", "bench/scale", "bench/http", "e2e"},
 }
 
 // testOnly are never linked into the binary.
